@@ -1,0 +1,39 @@
+# make run: set everything up here and run the demo.   make test: the tests.   make lint: ruff and mypy.
+# Needs Python >= 3.11, a C++ compiler and make. llama.cpp is compiled once (minutes); its wheel stays in the user's cache.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: run test lint install setup clean
+
+run: setup
+	@$(BIN)/advisor demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml backends/native/compile.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "advisor needs Python 3.11 or newer, this is " + sys.version)'
+	@test -x $(BIN)/python || { echo "Making a local environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@wheel=$$($(BIN)/python backends/native/compile.py) && echo "Installing advisor and what it needs into $(VENV)" && \
+	  $(PIP) install --quiet "$$wheel" && $(PIP) install --quiet --editable '.[dev]'
+	@touch $@
+
+# For daily use: `advisor` on PATH, in an environment of its own.
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "advisor needs Python 3.11 or newer")'
+	@wheel=$$($(PYTHON) backends/native/compile.py) && \
+	if command -v uv >/dev/null; then uv tool install --force --with "$$wheel" . ; \
+	elif command -v pipx >/dev/null; then pipx install --force --pip-args="--find-links $$(dirname "$$wheel")" . ; \
+	else echo "make install needs pipx or uv: see https://pipx.pypa.io" >&2; exit 1; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,109 @@
+"""The command line: one lazy group, one error printer, one place that turns errors into exit codes.
+
+Each command lives in `advisor/commands/<name>.py` as `command` and is imported only when it is called, so that
+`advisor recommend` never pays for a server or a runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from advisor import __version__
+from advisor.errors import AdvisorError, Interrupted, UsageError, unknown_name
+
+COMMANDS = {
+    "detect": "the machine: processor, memory, GPUs, backends",
+    "recommend": "the Gemma 4 that suits this machine, and why",
+    "run": "one answer",
+    "demo": "the whole way on the embedded model: no network, no other runtime",
+    "models": "the catalogue",
+    "backends": "what can run models here",
+    "doctor": "what is wrong and how to mend it",
+    "schema": "the JSON Schema of `recommend --json`",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules, imported when called; help texts of the overview come from `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"advisor.commands.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            raise unknown_name("command", args[0], COMMANDS, command="advisor --help")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `advisor recommend`, or try everything at once with `advisor demo`.",
+)
+@click.version_option(__version__, prog_name="advisor")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Knows this machine, chooses the right Gemma 4 for it, and runs it with its drafter."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Nothing that a user can cause ends in a traceback."""
+    try:
+        result = cli.main(args=list(argv), prog_name="advisor", standalone_mode=False)
+    except (AdvisorError, click.ClickException, click.Abort, KeyboardInterrupt) as raised:
+        error = shown_error(raised)
+        report(error, as_json="--json" in argv)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`advisor models | head -1`): leave quietly, and keep the interpreter from saying so.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def shown_error(raised: BaseException) -> AdvisorError:
+    """The error to show for whatever ended the command."""
+    if isinstance(raised, AdvisorError):
+        return raised
+    if isinstance(raised, (click.Abort, KeyboardInterrupt)):
+        return Interrupted("interrupted")
+    if isinstance(raised, click.UsageError):
+        path = raised.ctx.command_path if raised.ctx else "advisor"
+        return UsageError(raised.format_message().rstrip("."), command=f"{path} --help")
+    assert isinstance(raised, click.ClickException)  # noqa: S101 - the only kind left
+    return UsageError(raised.format_message())
+
+
+def report(error: AdvisorError, *, as_json: bool) -> None:
+    """Print an error: one JSON document on standard output, or up to three lines on standard error."""
+    if as_json:
+        click.echo(json.dumps(error.as_json()))
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+    if error.command:
+        click.echo(f"  try: {error.command}", err=True)

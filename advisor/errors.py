@@ -1,0 +1,100 @@
+"""Everything that the user is told went wrong.
+
+One base class means "shown to the user": a message (what happened), a hint (the next step in words) and a command (the
+next step to type). Its subclasses fix the exit code and the machine-readable code; both are part of the contract.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AdvisorError(Exception):
+    """Base of every error that reaches the user.
+
+    Args:
+        message: what went wrong, naming the file, key or option concerned.
+        hint: what to do about it, a sentence; empty when there is nothing to say.
+        command: a command line that is the next step; empty when there is none.
+    """
+
+    code = "error"
+    exit_code = 6
+
+    def __init__(self, message: str, *, hint: str = "", command: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.command = command
+
+    def as_json(self) -> dict[str, dict[str, str]]:
+        """The error document of the contract: `{"error": {"code", "message", "hint", "command"}}`."""
+        return {
+            "error": {"code": self.code, "message": self.message, "hint": self.hint, "command": self.command}
+        }
+
+
+class UsageError(AdvisorError):
+    """A wrong option, name or profile: nothing was started."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class ProfileError(UsageError):
+    """A file of `profiles/` (or given by the user) that does not say what it must."""
+
+    code = "profile"
+
+
+class NothingFits(AdvisorError):
+    """No candidate satisfies the request on this machine."""
+
+    code = "nothing_fits"
+    exit_code = 3
+
+
+class NoBackend(AdvisorError):
+    """No backend can do what was asked here."""
+
+    code = "no_backend"
+    exit_code = 4
+
+
+class DownloadFailed(AdvisorError):
+    """A file could not be fetched, or arrived wrong."""
+
+    code = "download"
+    exit_code = 5
+
+
+class RuntimeFailed(AdvisorError):
+    """A model file or a runtime failed."""
+
+    code = "runtime"
+    exit_code = 6
+
+
+class Interrupted(AdvisorError):
+    """The user pressed ctrl-c."""
+
+    code = "interrupted"
+    exit_code = 130
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str], *, command: str = "") -> UsageError:
+    """The error for a name that is not in a list: says which valid names are nearest.
+
+    Args:
+        kind: what the name should have been, such as "model" or "use case".
+        name: what was given.
+        valid: every valid name.
+    """
+    names = sorted(valid)
+    lowered = {candidate.lower(): candidate for candidate in names}
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+    offered = near or names
+    label = "Did you mean" if near else "Valid are"
+    shown = ", ".join(offered[:12]) + (", ..." if len(offered) > 12 else "")
+    return UsageError(f"unknown {kind} {name!r}", hint=f"{label}: {shown}", command=command)

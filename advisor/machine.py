@@ -1,0 +1,93 @@
+"""The machine: plain frozen records. Sizes are bytes, rates bytes per second; None means "not known".
+
+`basis` says for each dotted field where the figure is from: `measured` (read here), `catalogue` (profiles/devices),
+`assumed` or `simulated`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Vendor = Literal["nvidia", "amd", "intel", "apple", "other"]
+Basis = Literal["file", "formula", "catalogue", "measured", "assumed", "simulated"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records: frozen, keyword-only, and strict when read from a file."""
+
+
+class Cpu(Record):
+    """The processor. `features`: instruction sets that matter to a runtime, in lower case (`avx2`, `avx512_vnni`, `neon`)."""
+
+    name: str
+    vendor: str = "unknown"
+    cores: int
+    threads: int
+    features: tuple[str, ...] = ()
+
+
+class Memory(Record):
+    """Main memory. `limit_bytes` is the tightest limit below the total (cgroup, WSL), with its source in words.
+
+    `unified`: the GPU works in this memory too (Apple silicon, APUs, GB10).
+    """
+
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None = None
+    limit_source: str | None = None
+    bandwidth_bytes_per_s: int | None = None
+    unified: bool = False
+
+
+class Gpu(Record):
+    """One GPU as a runtime would see it. `device`: its key in the device catalogue, where recognised."""
+
+    name: str
+    vendor: Vendor
+    index: int
+    memory_total_bytes: int
+    memory_free_bytes: int
+    bandwidth_bytes_per_s: int | None = None
+    driver: str | None = None
+    integrated: bool = False
+    device: str | None = None
+
+
+class Availability(Record):
+    """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter."""
+
+    name: str
+    available: bool
+    version: str | None = None
+    drafter: bool = False
+    why_not: str | None = None
+    path: str | None = None
+    hint: str | None = None
+
+
+class Problem(Record):
+    """A probe that failed, or a finding that limits what can run: shown by `advisor doctor`, never raised."""
+
+    probe: str
+    message: str
+    hint: str | None = None
+
+
+class Machine(Record):
+    """What advisor knows of a machine, detected or simulated."""
+
+    os: str
+    os_version: str = ""
+    arch: str = ""
+    environment: str = "native"
+    """`native`, `wsl` or `container`."""
+    simulated: bool = False
+    cpu: Cpu
+    memory: Memory
+    gpus: tuple[Gpu, ...] = ()
+    backends: tuple[Availability, ...] = ()
+    basis: dict[str, Basis] = {}
+    problems: tuple[Problem, ...] = ()

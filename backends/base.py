@@ -1,0 +1,146 @@
+"""The backend interface: how a recommendation becomes a running endpoint.
+
+A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API, so one client serves them all.
+To add one: subclass `Backend`, and register the class in the entry-point group `advisor.backends`. Importing a backend's
+module must be cheap; whatever it drives is imported inside its methods.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from advisor.errors import AdvisorError, NoBackend, unknown_name
+from advisor.machine import Availability, Record
+
+GROUP = "advisor.backends"
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (what, bytes done, bytes in all or None)."""
+
+
+class Model(Record):
+    """What is to be run: files on this machine.
+
+    `draft_tokens`: tokens drafted per round, 0 for plain decoding.
+    """
+
+    name: str
+    target: Path
+    drafter: Path | None = None
+    draft_tokens: int = 0
+    context_tokens: int = 4096
+
+
+class Options(Record):
+    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: the backend decides."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    threads: int | None = None
+    gpu_layers: int | None = None
+
+
+class LaunchPlan(Record):
+    """What `start` will do, without doing it: what `--dry-run` prints. `command` is the human's own way to the same."""
+
+    backend: str
+    model: Model
+    options: Options
+    argv: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    requests: tuple[dict[str, str], ...] = ()
+    command: str = ""
+
+
+class Endpoint(Record):
+    """A running server. `base_url` ends in `/v1`."""
+
+    base_url: str
+    model: str
+    backend: str
+    pid: int | None
+    name: str
+    log: Path | None = None
+    drafter: bool = False
+
+
+class Stats(Record):
+    """Counters since the endpoint started; `drafter_active` is a fact (drafted > 0), not a setting."""
+
+    predicted_tokens: int
+    predicted_per_second: float | None = None
+    drafted: int = 0
+    accepted: int = 0
+    accepted_per_position: tuple[float, ...] = ()
+    drafter_active: bool = False
+    memory_bytes: int | None = None
+
+
+class Backend(abc.ABC):
+    """One runtime. Methods raise `AdvisorError`s only."""
+
+    name: str
+
+    @abc.abstractmethod
+    def detect(self) -> Availability:
+        """Whether this runtime can be used here; fast (no import of the runtime, no network), never raises."""
+
+    @abc.abstractmethod
+    def plan(self, model: Model, options: Options) -> LaunchPlan:
+        """Pure: what starting `model` would take."""
+
+    def prepare(self, plan: LaunchPlan, progress: Progress) -> None:
+        """Fetch or create what the plan needs; resumable. Default: nothing to do."""
+
+    @abc.abstractmethod
+    def start(self, plan: LaunchPlan) -> Endpoint:
+        """Start it and return once it answers.
+
+        Raises:
+            RuntimeFailed: with the last useful log lines.
+        """
+
+    @abc.abstractmethod
+    def stats(self, endpoint: Endpoint) -> Stats:
+        """What the endpoint counted so far."""
+
+    @abc.abstractmethod
+    def stop(self, endpoint: Endpoint) -> None:
+        """Stop it; done when nothing of it runs any more. Stopping what has gone is not an error."""
+
+
+def registered() -> dict[str, EntryPoint]:
+    """Every registered backend by name, without importing any."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+
+
+def load(name: str) -> Backend:
+    """The backend registered as `name`.
+
+    Raises:
+        UsageError: no such backend.
+        NoBackend: its plugin fails to import.
+    """
+    points = registered()
+    if name not in points:
+        raise unknown_name("backend", name, points)
+    try:
+        backend: Backend = points[name].load()()
+    except Exception as error:
+        raise NoBackend(
+            f"the backend {name!r} ({points[name].value}) cannot be loaded: {error}",
+            hint="reinstall or remove the package that provides it",
+        ) from error
+    return backend
+
+
+def availabilities() -> Iterator[Availability]:
+    """What each registered backend says of this machine; a broken plugin is reported, never raised."""
+    for name in registered():
+        try:
+            yield load(name).detect()
+        except AdvisorError as error:
+            yield Availability(name=name, available=False, why_not=error.message, hint=error.hint or None)
