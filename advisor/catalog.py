@@ -1,14 +1,34 @@
 """The catalogue: what `profiles/` says of models, devices and use cases. Data there, types and validation here.
 
-Every file is checked when it is read: an unknown key, a missing field or a wrong unit is a `ProfileError` naming file and
-key. Quantities are written with their unit (`24 GiB`, `1008 GB/s`) or as plain bytes.
+Every file is checked when it is read: an unknown key, a missing field or a wrong unit is a `ProfileError` naming file
+and key. Quantities are written with their unit (`24 GiB`, `1008 GB/s`) or as plain bytes.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
+import yaml
+
+from advisor.errors import ProfileError, UsageError, unknown_name
 from advisor.machine import Record, Vendor
+from advisor.units import parse_bytes, parse_rate
+
+Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+Count = Annotated[int, msgspec.Meta(gt=0)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Bits = Annotated[float, msgspec.Meta(ge=0, le=32)]
+Modality = Literal["text", "image", "audio", "video"]
 
 
 class Bytes(int):
@@ -19,162 +39,475 @@ class Bandwidth(int):
     """Bytes per second; in YAML a number with MB/s, GB/s or TB/s."""
 
 
-class Architecture(Record):
+class Architecture(Record, frozen=True, kw_only=True):
     """The shape of a target. Layers are `global_layers` global ones, the rest sliding; the last
     `kv_shared_layers` own no KV cache. `ffn_shared`: width of the MLP in those (E2B: double), 0 for the same as `ffn`.
     """
 
-    layers: int
-    hidden: int
-    ffn: int
-    ffn_shared: int = 0
-    heads: int
-    head_dim_local: int = 256
-    head_dim_global: int = 512
-    kv_heads_local: int
-    kv_heads_global: int
-    window: int
-    global_layers: int
-    kv_shared_layers: int = 0
-    kv_own_global: int
-    kv_own_local: int
+    layers: Count
+    hidden: Count
+    ffn: Count
+    ffn_shared: Natural = 0
+    heads: Count
+    head_dim_local: Count = 256
+    head_dim_global: Count = 512
+    kv_heads_local: Count
+    kv_heads_global: Count
+    window: Count
+    global_layers: Count
+    kv_shared_layers: Natural = 0
+    kv_own_global: Count
+    kv_own_local: Count
     shares_kv_weights: bool = False
     """Global layers have no value projection: K's weights serve both (the cache still holds both)."""
-    per_layer_embedding: int = 0
+    per_layer_embedding: Natural = 0
     """Width of the per-layer embedding; its table has vocab x layers x width weights and is looked up, not streamed."""
-    experts: int = 0
-    experts_used: int = 0
-    expert_ffn: int = 0
-    vocab: int = 262_144
-    max_context: int
-    parameters: int
-    source: str
+    experts: Natural = 0
+    experts_used: Natural = 0
+    expert_ffn: Natural = 0
+    vocab: Count = 262_144
+    max_context: Count
+    parameters: Count
+    source: Text
 
 
-class Quant(Record):
+class Quant(Record, frozen=True, kw_only=True):
     """One downloadable target file. `bits`: nominal bits per weight class, for ordering and for what differs by tensor.
 
-    `embedding_bits`, `dense_bits`, `expert_bits`: bits per weight of the embedding tables, of what every token reads, and
-    of the routed experts, where a publisher keeps them apart; 0 means "as the file's average".
+    `embedding_bits`, `dense_bits`, `expert_bits`: bits per weight of the embedding tables, of what every token reads,
+    and of the routed experts, where a publisher keeps them apart; 0 means "as the file's average".
     """
 
-    name: str
-    repo: str
-    file: str
+    name: Text
+    repo: Text
+    file: Text
     bytes: Bytes
-    publisher: str
+    publisher: Text
     qat: bool = False
-    embedding_bits: float = 0.0
-    dense_bits: float = 0.0
-    expert_bits: float = 0.0
-    quality: float
+    embedding_bits: Bits = 0.0
+    dense_bits: Bits = 0.0
+    expert_bits: Bits = 0.0
+    quality: Share
     """Share of the BF16 model's quality that is kept, 0..1."""
-    quality_source: str
-    source: str
+    quality_source: Text
+    source: Text
 
 
-class DrafterFile(Record):
+class DrafterFile(Record, frozen=True, kw_only=True):
     """One drafter GGUF for a target: QAT drafters belong to QAT targets."""
 
-    name: str
-    repo: str
-    file: str
+    name: Text
+    repo: Text
+    file: Text
     bytes: Bytes
     qat: bool = False
-    source: str
+    source: Text
 
 
-class Drafter(Record):
+class Drafter(Record, frozen=True, kw_only=True):
     """The MTP assistant of a model."""
 
-    layers: int = 4
-    hidden: int
-    ffn: int
-    heads: int
-    parameters: int
-    draft_tokens: int
+    layers: Count = 4
+    hidden: Count
+    ffn: Count
+    heads: Count
+    parameters: Count
+    draft_tokens: Count
     """Where to start on one user's machine."""
-    acceptance: dict[str, float]
+    acceptance: dict[str, Share]
     """Acceptance of the first drafted token by kind of work (`code`, `chat`, ...)."""
-    acceptance_decay: float
+    acceptance_decay: Share
     """Conditional acceptance of each further position relative to the one before."""
     files: tuple[DrafterFile, ...]
-    source: str
+    source: Text
 
 
-class Projector(Record):
+class Projector(Record, frozen=True, kw_only=True):
     """The multimodal projector that llama.cpp loads for images and audio."""
 
-    repo: str
-    file: str
+    repo: Text
+    file: Text
     bytes: Bytes
-    source: str
+    source: Text
 
 
-class Sampling(Record):
-    temperature: float
-    top_p: float
-    top_k: int
-    source: str
+class Sampling(Record, frozen=True, kw_only=True):
+    temperature: Annotated[float, msgspec.Meta(ge=0)]
+    top_p: Share
+    top_k: Count
+    source: Text
 
 
-class ModelProfile(Record):
+class ModelProfile(Record, frozen=True, kw_only=True):
     """One of the five sizes. `benchmarks`: scores as published, by name, all from `benchmarks_source`."""
 
-    id: str
-    name: str
-    repo: str
-    summary: str
-    licence: str
-    released: str
-    context_tokens: int
-    modalities: tuple[Literal["text", "image", "audio", "video"], ...]
+    id: Text
+    name: Text
+    repo: Text
+    summary: Text
+    licence: Text
+    released: Text
+    context_tokens: Count
+    modalities: tuple[Modality, ...]
     architecture: Architecture
     quants: tuple[Quant, ...]
     drafter: Drafter
     projector: Projector
     sampling: Sampling
     benchmarks: dict[str, float]
-    benchmarks_source: str
+    benchmarks_source: Text
 
 
-class Device(Record):
+class Device(Record, frozen=True, kw_only=True):
     """A GPU or system-on-chip that can be named in `--simulate`.
 
-    `kind`: `gpu` has memory of its own, `soc` shares the system's. `memory`: the sizes it is sold with.
-    `compute_tflops`: dense FP16, for prefill; `efficiency`, `fixed_ms`: of decoding, where measured for its class.
+    `kind`: `gpu` has memory of its own, `soc` shares the system's, `cpu` is a processor without a GPU worth naming.
+    `memory`: the sizes it is sold with (none for a `cpu`, whose memory is bought apart). `bandwidth`: of one device,
+    from its spec sheet. `compute_tflops`: dense FP16, for prefill.
     """
 
-    id: str
-    name: str
+    id: Text
+    name: Text
     aliases: tuple[str, ...] = ()
     vendor: Vendor
     kind: Literal["gpu", "soc", "cpu"]
     memory: tuple[Bytes, ...]
     bandwidth: Bandwidth
-    compute_tflops: float
-    cores: int = 0
-    threads: int = 0
-    source: str
+    compute_tflops: Positive
+    cores: Natural = 0
+    threads: Natural = 0
+    source: Text
 
 
-class UseCase(Record):
+class UseCase(Record, frozen=True, kw_only=True):
     """What a kind of work asks for. `weights`: benchmarks (by their name in the model profiles) to their weight."""
 
-    id: str
-    name: str
-    summary: str
-    context_tokens: int
-    output_kind: str
+    id: Text
+    name: Text
+    summary: Text
+    context_tokens: Count
+    output_kind: Text
     """The kind of text produced, a key of `Drafter.acceptance`."""
-    min_tokens_per_s: float
-    weights: dict[str, float]
-    modalities: tuple[Literal["text", "image", "audio", "video"], ...] = ("text",)
-    concurrent_users: int = 1
-    source: str
+    min_tokens_per_s: Positive
+    weights: dict[str, Share]
+    modalities: tuple[Modality, ...] = ("text",)
+    concurrent_users: Count = 1
+    source: Text
 
 
-class Catalog(Record):
+class Catalog(Record, frozen=True, kw_only=True):
+    """All profiles, by id. The look-ups forgive spelling; an unknown name is a `UsageError` with the nearest names."""
+
     models: dict[str, ModelProfile]
     devices: dict[str, Device]
     use_cases: dict[str, UseCase]
+
+    def model(self, name: str) -> ModelProfile:
+        """The model of that id or name (`26b`, `gemma-4-26B-A4B-it`), in any case."""
+        wanted = plain_model(name)
+        for model in self.models.values():
+            if wanted in (model.id, plain_model(model.name), plain_model(model.repo)):
+                return model
+        raise unknown_name("model", name, self.models, command="advisor models")
+
+    def use_case(self, name: str) -> UseCase:
+        """The use case of that id, in any case and with spaces or underscores for hyphens."""
+        wanted = re.sub(r"[\s_]+", "-", name.strip().lower())
+        if wanted in self.use_cases:
+            return self.use_cases[wanted]
+        raise unknown_name("use case", name, self.use_cases, command="advisor recommend --help")
+
+    def find_device(self, name: str) -> Device | None:
+        """The device that a driver or a person calls so, or None: a laptop chip is never taken for the desktop card."""
+        wanted = plain_device(name)
+        for device in self.devices.values():
+            if wanted and any(wanted == plain_device(known) for known in (device.id, device.name, *device.aliases)):
+                return device
+        return None
+
+    def device(self, name: str) -> Device:
+        """The device of that name, whatever its case, spaces and vendor prefix."""
+        found = self.find_device(name)
+        if found is None:
+            raise unknown_name("device", name, [device.name for device in self.devices.values()])
+        return found
+
+
+def plain_model(name: str) -> str:
+    """A model's name without what all five share: `google/gemma-4-26B-A4B-it` -> `26b-a4b`."""
+    plain = name.strip().lower().replace(" ", "-").rpartition("/")[2]
+    return re.sub(r"^gemma-?4[-:]|-it$", "", plain)
+
+
+NOISE = frozenset(
+    {"nvidia", "geforce", "amd", "ati", "radeon", "intel", "apple", "qualcomm", "corporation", "inc", "r", "tm"}
+    | {"gpu", "graphics", "cpu", "processor", "with", "w"}
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def plain_device(name: str) -> str:
+    """A device's name without vendor words, case and spaces: `NVIDIA GeForce RTX 4090` -> `rtx4090`.
+
+    What tells two devices apart (`laptop`, `ti`, `super`, `12gb`) stays.
+    """
+    words = re.findall(r"[a-z0-9+.]+", name.lower())
+    plain = "".join("laptop" if word == "mobile" else word for word in words if word not in NOISE)
+    return re.sub(r"^(?:nvidia|geforce|amd|radeon|intel|apple)+|gpu$", "", plain)
+
+
+# ---- Reading
+
+
+class DeviceGroup(Record, frozen=True, kw_only=True):
+    """Devices of one file that share a vendor, a kind and a source; each may override the source."""
+
+    vendor: str
+    kind: str
+    source: str
+    devices: list[dict[str, Any]]
+
+
+class DeviceFile(Record, frozen=True, kw_only=True):
+    groups: list[DeviceGroup]
+
+
+class UseCaseFile(Record, frozen=True, kw_only=True):
+    use_cases: list[UseCase]
+
+
+T = TypeVar("T")
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser where the wheel has it: ten times faster."""
+
+
+def load(folder: Path | None = None) -> Catalog:
+    """The catalogue of `folder`, or advisor's own. Read once; changes on disk are not seen afterwards.
+
+    Raises:
+        ProfileError: naming the file and the key that is wrong.
+    """
+    return _load(folder)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(folder: Path | None) -> Catalog:
+    root: Traversable = files("profiles") if folder is None else folder
+    label = "profiles" if folder is None else str(folder)
+    models = sorted(_models(root, label), key=lambda model: model.architecture.parameters)
+    catalog = Catalog(
+        models={model.id: model for model in models},
+        devices={device.id: device for device in _devices(root, label)},
+        use_cases={use_case.id: use_case for use_case in _use_cases(root, label)},
+    )
+    check_use_cases(catalog, f"{label}/use_cases.yaml")
+    return catalog
+
+
+def _models(root: Traversable, label: str) -> Iterator[ModelProfile]:
+    unique = Unique()
+    for where, tree in _documents(root / "models", f"{label}/models"):
+        model = convert(tree, ModelProfile, where)
+        unique.add(model.id, where, "id")
+        check_model(model, where)
+        yield model
+
+
+def _devices(root: Traversable, label: str) -> Iterator[Device]:
+    ids, names = Unique(), Unique()
+    for where, tree in _documents(root / "devices", f"{label}/devices"):
+        for index, group in enumerate(convert(tree, DeviceFile, where).groups):
+            shared = {"vendor": group.vendor, "kind": group.kind, "source": group.source}
+            for position, fields in enumerate(group.devices):
+                key = f"groups[{index}].devices[{position}]"
+                device = convert({**shared, **fields}, Device, where, key)
+                ids.add(device.id, where, f"{key}.id")
+                for name in {plain_device(name) for name in (device.id, device.name, *device.aliases)}:
+                    names.add(name, where, f"{key}.name")
+                if not device.memory and device.kind != "cpu":
+                    raise wrong(where, f"{key}.memory", "a GPU or SoC needs at least one memory size")
+                yield device
+
+
+def _use_cases(root: Traversable, label: str) -> Iterator[UseCase]:
+    where, unique = f"{label}/use_cases.yaml", Unique()
+    for index, use_case in enumerate(convert(read(root / "use_cases.yaml", where), UseCaseFile, where).use_cases):
+        unique.add(use_case.id, where, f"use_cases[{index}].id")
+        yield use_case
+
+
+def _documents(folder: Traversable, label: str) -> Iterator[tuple[str, Any]]:
+    """Every YAML file of a folder, by name: what to call it in a message, and its content."""
+    hint = "A catalogue has models/*.yaml and devices/*.yaml."
+    try:
+        entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda e: e.name)
+    except OSError as error:
+        raise ProfileError(
+            f"{label}: {error.strerror or error}", hint="A catalogue has models/ and devices/."
+        ) from error
+    if not entries:
+        raise ProfileError(f"{label}: no .yaml file in it", hint=hint)
+    for entry in entries:
+        where = f"{label}/{entry.name}"
+        yield where, read(entry, where)
+
+
+def read(file: Traversable, where: str) -> Any:
+    """The plain data of one YAML file: dicts, lists, strings, finite numbers, booleans and nulls."""
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ProfileError(f"{where}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{where}: byte {error.start}: not UTF-8", hint="Save the file as UTF-8.") from error
+    try:
+        node = yaml.compose(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ProfileError(f"{where}: {line}not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError as error:
+        raise ProfileError(f"{where}: nested too deeply") from error
+    return {} if node is None else Tree(where).value(node, "")
+
+
+class Tree:
+    """Turns YAML nodes into plain data: strict where PyYAML's own constructor is lenient, and three times faster.
+
+    Duplicate keys, aliases (which could expand without end), tags and numbers that are not finite are errors.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.seen: set[int] = set()
+
+    def value(self, node: yaml.Node, key: str) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, key)
+        if id(node) in self.seen:
+            raise wrong(self.where, key, "YAML aliases are not supported")
+        self.seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, key)
+        return [self.value(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
+
+    def mapping(self, node: yaml.MappingNode, key: str) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            if not isinstance(name_node, yaml.ScalarNode):
+                raise wrong(self.where, key, f"line {name_node.start_mark.line + 1}: a key must be a plain word")
+            name = name_node.value
+            inner = f"{key}.{name}" if key else name
+            if name in content:
+                raise wrong(self.where, inner, f"line {name_node.start_mark.line + 1}: given twice")
+            content[name] = self.value(value_node, inner)
+        return content
+
+    def scalar(self, node: yaml.ScalarNode, key: str) -> Any:
+        make = SCALARS.get(node.tag)
+        if make is None:
+            raise wrong(
+                self.where, key, f"{node.value!r}: values of type {node.tag.rpartition(':')[2]} are not supported"
+            )
+        try:
+            value = make(node.value)
+        except ValueError as error:
+            raise wrong(self.where, key, f"{node.value!r} is not a plain number") from error
+        if isinstance(value, float) and not math.isfinite(value):
+            raise wrong(self.where, key, f"{node.value} is not a finite number")
+        return value
+
+
+SCALARS: dict[str, Callable[[str], Any]] = {
+    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:int": int,
+    "tag:yaml.org,2002:float": lambda text: float("nan") if "n" in text.lower() else float(text),
+    "tag:yaml.org,2002:bool": lambda text: text.lower() in ("true", "yes", "on"),
+    "tag:yaml.org,2002:null": lambda _: None,
+}
+
+
+def convert(tree: Any, kind: type[T], where: str, key: str = "") -> T:
+    """Plain data as a record; what does not fit is a `ProfileError` with the path of the key."""
+    try:
+        return msgspec.convert(tree, kind, dec_hook=_quantity)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), where, key) from error
+
+
+def _quantity(kind: type, value: Any) -> Any:
+    parse = parse_bytes if kind is Bytes else parse_rate
+    try:
+        return kind(parse(value))
+    except UsageError as error:
+        raise ValueError(error.message) from error
+
+
+def _explained(message: str, where: str, prefix: str) -> ProfileError:
+    problem, _, path = message.partition(" - at `$")
+    inner = path.rstrip("`").lstrip(".")
+    if field := re.match(r"Object (?:contains unknown|missing required) field `(.+)`", problem):
+        inner = f"{inner}.{field[1]}" if inner else field[1]
+        problem = "unknown key" if "unknown" in problem else "missing"
+    key = f"{prefix}.{inner}" if prefix and inner else prefix or inner
+    return wrong(where, key, problem)
+
+
+def wrong(where: str, key: str, problem: str) -> ProfileError:
+    """The error for one key of one file."""
+    return ProfileError(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+
+
+# ---- Checks that need more than one field
+
+
+class Unique:
+    """Names that may occur once; remembers where each was first."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, str] = {}
+
+    def add(self, name: str, where: str, key: str) -> None:
+        if name in self.first:
+            raise wrong(where, key, f"{name!r} is already in {self.first[name]}")
+        self.first[name] = f"{where} ({key})"
+
+
+def check_model(model: ModelProfile, where: str) -> None:
+    """Raises `ProfileError` where the figures of one model contradict each other."""
+    shape = model.architecture
+    owning = shape.layers - shape.kv_shared_layers
+    if shape.kv_own_global + shape.kv_own_local != owning:
+        raise wrong(where, "architecture.kv_own_global", f"with kv_own_local it must add up to {owning} layers")
+    if not model.quants:
+        raise wrong(where, "quants", "a model needs at least one file")
+    _check_files(model.quants, "quants", shape.parameters, where)
+    _check_files(model.drafter.files, "drafter.files", model.drafter.parameters, where)
+
+
+PLAUSIBLE_BITS = (1.5, 20.0)
+"""Bits per weight of a whole file, from the smallest quant to BF16 with the embeddings of a tiny drafter twice."""
+
+
+def _check_files(group: Iterable[Quant | DrafterFile], key: str, parameters: int, where: str) -> None:
+    names = Unique()
+    for index, file in enumerate(group):
+        names.add(file.name.lower(), where, f"{key}[{index}].name")
+        bits = file.bytes * 8 / parameters
+        low, high = PLAUSIBLE_BITS
+        if not low <= bits <= high:
+            problem = f"{bits:.2f} bits per weight cannot be; expected {low:g} to {high:g}"
+            raise wrong(where, f"{key}[{index}].bytes", problem)
+
+
+def check_use_cases(catalog: Catalog, where: str) -> None:
+    """Raises `ProfileError` where a use case refers to a benchmark or a kind of output that no model has."""
+    known = {name for model in catalog.models.values() for name in model.benchmarks}
+    for index, use_case in enumerate(catalog.use_cases.values()):
+        for name in use_case.weights:
+            if name not in known:
+                raise wrong(where, f"use_cases[{index}].weights.{name}", "no model has a benchmark of this name")
+        for model in catalog.models.values():
+            if use_case.output_kind not in model.drafter.acceptance:
+                problem = f"{use_case.output_kind!r} is not in the drafter's acceptance of {model.id}"
+                raise wrong(where, f"use_cases[{index}].output_kind", problem)
