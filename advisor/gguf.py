@@ -1,0 +1,306 @@
+"""What is read from a GGUF header, and whether a target and a drafter belong together; `gguf` gives format and types.
+
+Model files come from strangers, and llama.cpp ends the process on some of them. So every file is read here first, and
+the reading is bounded by the file's size: no count in it is believed, arrays are stepped over instead of kept (a
+vocabulary has 262,144 strings), and each fault is a `RuntimeFailed` that names the file.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+
+from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
+
+from advisor.errors import RuntimeFailed, UsageError
+from advisor.machine import Record
+
+Scalar = int | float | bool | str
+
+TARGET = "gemma4"
+DRAFTER = "gemma4-assistant"
+OLD_DRAFTERS = {"gemma4_assistant", "gemma4_mtp"}
+"""Spellings of community files that llama.cpp does not load."""
+WIDTHS = {1536: "E2B", 2560: "E4B", 3840: "12B", 2816: "26B-A4B", 5376: "31B"}
+"""`embedding_length` of the five targets (huggingface/transformers, configuration of each model)."""
+
+FETCH = "fetch it again and compare its size with the publisher's"
+KEPT = 4096
+"""Longest array of numbers that is kept: per-layer settings, never vocabularies."""
+DIMENSIONS = 4
+FORMATS = {
+    GGUFValueType.UINT8: "B",
+    GGUFValueType.INT8: "b",
+    GGUFValueType.UINT16: "H",
+    GGUFValueType.INT16: "h",
+    GGUFValueType.UINT32: "I",
+    GGUFValueType.INT32: "i",
+    GGUFValueType.FLOAT32: "f",
+    GGUFValueType.BOOL: "?",
+    GGUFValueType.UINT64: "Q",
+    GGUFValueType.INT64: "q",
+    GGUFValueType.FLOAT64: "d",
+}
+
+
+class Header(Record):
+    """The header of a GGUF. `values`: scalars and texts; `arrays`: short arrays of numbers; `lengths`: of every array.
+
+    `tensors`: bytes of each tensor by name. `total_bytes`: of the file.
+    """
+
+    path: Path
+    values: dict[str, Scalar]
+    arrays: dict[str, tuple[float, ...]]
+    lengths: dict[str, int]
+    tensors: dict[str, int]
+    total_bytes: int
+
+    @property
+    def architecture(self) -> str:
+        return str(self.values.get("general.architecture", ""))
+
+    @property
+    def embedding_length(self) -> int:
+        return self.number("embedding_length")
+
+    @property
+    def embedding_length_out(self) -> int:
+        """Width of what a drafter exchanges with its target; 0 where the file does not say."""
+        return self.number("embedding_length_out")
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model was trained for."""
+        return self.number("context_length")
+
+    @property
+    def vocabulary(self) -> int:
+        return self.lengths.get("tokenizer.ggml.tokens") or self.number("vocab_size")
+
+    @property
+    def name(self) -> str:
+        """What the model calls itself, else the file's stem."""
+        return str(self.values.get("general.name") or self.path.stem)
+
+    def number(self, key: str) -> int:
+        """A number of this architecture (`gemma4.<key>`), 0 where the file does not have it."""
+        value = self.values.get(f"{self.architecture}.{key}", 0)
+        return int(value) if isinstance(value, int | float) else 0
+
+
+class DamagedError(Exception):
+    """The header breaks the format; the text says how."""
+
+
+class Cursor:
+    """Reads little-endian values and never past the end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.size = len(data)
+        self.at = 0
+
+    def skip(self, count: int) -> int:
+        """Step over `count` bytes; returns where they begin."""
+        begin = self.at
+        if count < 0 or count > self.size - begin:
+            raise DamagedError("is cut off inside its header")
+        self.at = begin + count
+        return begin
+
+    def number(self, form: str) -> int:
+        value: int = struct.unpack_from("<" + form, self.data, self.skip(struct.calcsize(form)))[0]
+        return value
+
+    def text(self) -> str:
+        length = self.number("Q")
+        begin = self.skip(length)
+        return self.data[begin : begin + length].decode("utf-8", errors="replace")
+
+    def kind(self) -> GGUFValueType:
+        raw = self.number("I")
+        try:
+            return GGUFValueType(raw)
+        except ValueError:
+            raise DamagedError(f"holds a value of the unknown type {raw}") from None
+
+    def array(self) -> tuple[int, tuple[float, ...]]:
+        """An array's length, and its numbers where they are few."""
+        kind, count = self.kind(), self.number("Q")
+        if kind is GGUFValueType.STRING:
+            if count > self.size // 8:
+                raise DamagedError("announces more texts than fit into it")
+            unpack, data = struct.Struct("<Q").unpack_from, self.data
+            for _ in range(count):
+                (length,) = unpack(data, self.skip(8))
+                self.skip(length)
+            return count, ()
+        if kind not in FORMATS:
+            raise DamagedError("holds an array of arrays")
+        form = FORMATS[kind]
+        begin = self.skip(count * struct.calcsize(form))
+        return count, struct.unpack_from(f"<{count}{form}", self.data, begin) if count <= KEPT else ()
+
+
+def read(path: Path) -> Header:
+    """Read and check the header of the GGUF file at `path`.
+
+    Raises:
+        RuntimeFailed: it is missing, not a file, empty, not a GGUF, damaged or cut off.
+    """
+    if not path.exists():
+        raise RuntimeFailed(f"there is no file {path}")
+    if path.is_file() and not path.stat().st_size:
+        raise RuntimeFailed(f"{path} is empty", hint=FETCH)
+    if not path.is_file():
+        raise RuntimeFailed(f"{path} is not a file", hint="give the GGUF file itself, not the folder it is in")
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _parse(path, Cursor(data))
+    except DamagedError as error:
+        raise RuntimeFailed(f"{path} {error}", hint=FETCH) from None
+    except (OSError, ValueError, struct.error) as error:
+        raise RuntimeFailed(f"{path} cannot be read: {error}") from error
+
+
+def _parse(path: Path, cursor: Cursor) -> Header:
+    if cursor.data[:4] != b"GGUF":
+        raise DamagedError("is not a GGUF file")
+    cursor.skip(4)
+    version = cursor.number("I")
+    if version not in (2, 3):
+        raise DamagedError(f"is a GGUF of version {version}; versions 2 and 3 are known")
+    tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
+    values: dict[str, Scalar] = {}
+    arrays: dict[str, tuple[float, ...]] = {}
+    lengths: dict[str, int] = {}
+    for _ in range(value_count):
+        key, kind = cursor.text(), cursor.kind()
+        if key in values or key in lengths:
+            raise DamagedError(f"has {key!r} twice")
+        if kind is GGUFValueType.ARRAY:
+            lengths[key], arrays[key] = cursor.array()
+        elif kind is GGUFValueType.STRING:
+            values[key] = cursor.text()
+        else:
+            values[key] = cursor.number(FORMATS[kind])
+    tensors = _tensors(cursor, tensor_count, values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
+    if not values.get("general.architecture"):
+        raise DamagedError("does not name its architecture")
+    return Header(path=path, values=values, arrays=arrays, lengths=lengths, tensors=tensors, total_bytes=cursor.size)
+
+
+def _tensors(cursor: Cursor, count: int, alignment: Scalar) -> dict[str, int]:
+    """Bytes of each tensor, after checking that all of them lie inside the file."""
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise DamagedError(f"has the impossible alignment {alignment}")
+    tensors: dict[str, int] = {}
+    end = 0
+    for _ in range(count):
+        name, dimensions = cursor.text(), cursor.number("I")
+        if dimensions > DIMENSIONS or name in tensors:
+            raise DamagedError(f"has an impossible tensor {name!r}")
+        elements = math.prod(cursor.number("Q") for _ in range(dimensions))
+        raw = cursor.number("I")
+        try:
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(raw)]
+        except (ValueError, KeyError):
+            raise DamagedError(f"has a tensor of the unknown type {raw}: {name!r}") from None
+        tensors[name] = elements // block * size
+        end = max(end, cursor.number("Q") + tensors[name])
+    begin = -(-cursor.at // alignment) * alignment
+    if tensors and begin + end > cursor.size:
+        raise DamagedError(f"is cut off: {cursor.size:,} bytes of {begin + end:,}")
+    return tensors
+
+
+def target(path: Path) -> Header:
+    """The header of a Gemma 4 model.
+
+    Raises:
+        RuntimeFailed: as `read`, or it is another kind of file.
+    """
+    header = read(path)
+    if header.architecture == DRAFTER or header.architecture in OLD_DRAFTERS:
+        raise RuntimeFailed(
+            f"{path} is a drafter ({header.architecture}), not a model",
+            hint="give the model first and this file with --drafter",
+        )
+    if header.architecture != TARGET:
+        raise RuntimeFailed(
+            f"{path} is a {header.architecture!r} file; this engine runs Gemma 4 ({TARGET!r})",
+            hint="see `advisor models` for the files that belong to Gemma 4",
+        )
+    _check_layers(header)
+    return header
+
+
+def _check_layers(header: Header) -> None:
+    """What llama.cpp asserts instead of reporting: the last layers that own a KV cache slide, then are global."""
+    pattern = header.arrays.get(f"{TARGET}.attention.sliding_window_pattern", ())
+    layers = header.number("block_count")
+    own = layers - header.number("attention.shared_kv_layers")
+    if not header.embedding_length or not header.vocabulary or len(pattern) != layers:
+        raise RuntimeFailed(f"{header.path} lacks Gemma 4's settings (width, vocabulary or pattern of sliding layers)")
+    if own < 2 or tuple(map(bool, pattern[own - 2 : own])) != (True, False):  # noqa: PLR2004 - one of each kind
+        raise RuntimeFailed(
+            f"{header.path}: the last two layers that own a KV cache must be a sliding and a global one",
+            hint="llama.cpp cannot run this file; use another conversion of the model",
+        )
+
+
+def drafter(path: Path, model: Header) -> Header:
+    """The header of a drafter that belongs to `model`.
+
+    Raises:
+        RuntimeFailed: as `read`, or it is no drafter, or one of another model; the hint says which to take.
+    """
+    header = read(path)
+    wanted = _drafter_of(model)
+    if header.architecture in OLD_DRAFTERS:
+        raise RuntimeFailed(
+            f"{path} is a drafter in the old format {header.architecture!r}, which llama.cpp does not load",
+            hint=f"use a file whose architecture is {DRAFTER!r}: {wanted}",
+        )
+    if header.architecture != DRAFTER:
+        raise RuntimeFailed(
+            f"{path} is no drafter: its architecture is {header.architecture!r}, not {DRAFTER!r}",
+            hint=f"the drafter of this model is {wanted}",
+        )
+    if header.embedding_length_out != model.embedding_length:
+        owner = WIDTHS.get(header.embedding_length_out)
+        raise RuntimeFailed(
+            f"{path} does not belong to {model.path.name}: the drafter is made for a width of "
+            f"{header.embedding_length_out}{f' ({owner})' if owner else ''}, the model's is {model.embedding_length}",
+            hint=f"the drafter of this model is {wanted}",
+        )
+    if header.vocabulary != model.vocabulary:
+        raise RuntimeFailed(
+            f"{path} does not belong to {model.path.name}: "
+            f"its vocabulary has {header.vocabulary:,} tokens, the model's {model.vocabulary:,}"
+        )
+    if header.embedding_length == header.embedding_length_out:
+        raise RuntimeFailed(f"{path} is damaged: a drafter's own width differs from its target's")
+    return header
+
+
+def _drafter_of(model: Header) -> str:
+    """The name of the right drafter, for a hint."""
+    size = WIDTHS.get(model.embedding_length)
+    return f"mtp-gemma-4-{size}-it.gguf" if size else f"a {DRAFTER!r} file made for a width of {model.embedding_length}"
+
+
+def pair(model: Path, draft: Path | None) -> tuple[Header, Header | None]:
+    """Both headers, checked against each other.
+
+    Raises:
+        UsageError: the same file was given twice.
+        RuntimeFailed: as `target` and `drafter`.
+    """
+    if draft is not None and draft == model:
+        raise UsageError(f"{draft} is given as model and as drafter", hint="a drafter is a file of its own")
+    header = target(model)
+    return header, drafter(draft, header) if draft is not None else None

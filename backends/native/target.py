@@ -1,0 +1,95 @@
+"""The target: the model whose tokens count. Holds how many tokens are in its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from backends.native.library import Batch, Context, ContextFull, Hidden, Logits, Model
+
+MICRO_BATCH = 512
+"""Rows of one decode while reading a prompt; llama.cpp's default, which the memory formula assumes too."""
+MAX_DRAFT = 15
+"""Most tokens that are verified beside the last one."""
+
+
+class Target:
+    """A target with one sequence in its cache.
+
+    Args:
+        context_tokens: length of the context.
+        threads: of the processor.
+        drafter: whether hidden states are needed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        context_tokens: int,
+        threads: int,
+        gpu_layers: int | None = None,
+        drafter: bool = True,
+        micro_batch: int = MICRO_BATCH,
+    ) -> None:
+        self.model = Model(path, gpu_layers=gpu_layers)
+        self.context = Context(
+            self.model,
+            tokens=context_tokens,
+            micro_batch=micro_batch,
+            outputs=MAX_DRAFT + 1,
+            threads=threads,
+            hidden=drafter,
+        )
+        self.length = 0
+        """Tokens in the cache."""
+        self._batch = Batch(max(micro_batch, MAX_DRAFT + 1))
+
+    @property
+    def room(self) -> int:
+        """Tokens that still fit."""
+        return self.context.tokens - self.length
+
+    def prefill(self, tokens: Sequence[int], stopped: Callable[[], bool] = lambda: False) -> Logits | None:
+        """Read a prompt into an emptied cache; scores after its last token, shape [1, vocabulary]; None when stopped.
+
+        Raises:
+            ContextFull: the prompt leaves no room for an answer; nothing was read.
+        """
+        if len(tokens) >= self.context.tokens:
+            raise ContextFull(
+                f"the prompt has {len(tokens):,} tokens; the context of {self.context.tokens:,} must hold "
+                "it and the answer",
+                hint="shorten the prompt or ask for a longer context",
+            )
+        self.context.clear()
+        self.length = 0
+        for begin in range(0, len(tokens), self.context.micro_batch):
+            if stopped():
+                return None
+            self._decode(tokens[begin : begin + self.context.micro_batch], all_wanted=False)
+        return self.context.logits(1)
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary]."""
+        self._decode(tokens, all_wanted=True)
+        return self.context.logits(len(tokens))
+
+    def _decode(self, tokens: Sequence[int], *, all_wanted: bool) -> None:
+        self._batch.fill(tokens, self.length, all_wanted=all_wanted)
+        self.context.decode(self._batch)
+        self.length += len(tokens)
+
+    def hidden(self, row: int) -> Hidden:
+        """The state after wanted row `row` of the last decode, shape [width]; -1 is the last."""
+        return self.context.hidden(row)
+
+    def keep(self, length: int) -> None:
+        """Drop what is in the cache beyond `length` tokens."""
+        if length < self.length:
+            self.context.keep(length)
+            self.length = length
+
+    def close(self) -> None:
+        self.context.close()
+        self.model.close()

@@ -1,0 +1,1 @@
+"""Tests of the native engine: real llama.cpp, real HTTP."""
