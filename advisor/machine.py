@@ -15,10 +15,13 @@ Basis = Literal["file", "formula", "catalogue", "measured", "assumed", "simulate
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all records: frozen, keyword-only, and strict when read from a file."""
+    """Base of all records: frozen, keyword-only, and strict when read from a file.
+
+    `kw_only` is not inherited, and type checkers do not see `frozen` through a base: a subclass repeats both.
+    """
 
 
-class Cpu(Record):
+class Cpu(Record, frozen=True, kw_only=True):
     """The processor. `features`: instruction sets that matter to a runtime, in lower case (`avx2`, `avx512_vnni`, `neon`)."""
 
     name: str
@@ -28,7 +31,7 @@ class Cpu(Record):
     features: tuple[str, ...] = ()
 
 
-class Memory(Record):
+class Memory(Record, frozen=True, kw_only=True):
     """Main memory. `limit_bytes` is the tightest limit below the total (cgroup, WSL), with its source in words.
 
     `unified`: the GPU works in this memory too (Apple silicon, APUs, GB10).
@@ -42,7 +45,7 @@ class Memory(Record):
     unified: bool = False
 
 
-class Gpu(Record):
+class Gpu(Record, frozen=True, kw_only=True):
     """One GPU as a runtime would see it. `device`: its key in the device catalogue, where recognised."""
 
     name: str
@@ -56,7 +59,7 @@ class Gpu(Record):
     device: str | None = None
 
 
-class Availability(Record):
+class Availability(Record, frozen=True, kw_only=True):
     """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter."""
 
     name: str
@@ -68,7 +71,7 @@ class Availability(Record):
     hint: str | None = None
 
 
-class Problem(Record):
+class Problem(Record, frozen=True, kw_only=True):
     """A probe that failed, or a finding that limits what can run: shown by `advisor doctor`, never raised."""
 
     probe: str
@@ -76,7 +79,7 @@ class Problem(Record):
     hint: str | None = None
 
 
-class Machine(Record):
+class Machine(Record, frozen=True, kw_only=True):
     """What advisor knows of a machine, detected or simulated."""
 
     os: str
