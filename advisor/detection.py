@@ -1,0 +1,126 @@
+"""Detection: all probes in a row, assembled into one `Machine`.
+
+A probe that fails costs its part of the picture and adds a `Problem`; `detect` itself never raises. Under 150 ms on a
+Linux without GPUs, most of it the backends' own answers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from advisor.catalog import Device
+from advisor.machine import Basis, Cpu, Gpu, Machine, Memory, Problem
+from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, names, nvidia, windows
+from advisor.probes.host import Found, Host, Local
+from backends.base import availabilities
+
+SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
+
+GpuProbe = Callable[[Host, Memory], Found]
+GPU_PROBES: dict[str, GpuProbe] = {
+    "nvidia": nvidia.probe,
+    "amd": amd.probe,
+    "intel": intel.probe,
+    "apple": apple.probe,
+    "windows": windows.probe,
+}
+
+NO_CPU: tuple[Cpu, tuple[Problem, ...]] = (Cpu(name="unknown", cores=1, threads=1), ())
+NO_MEMORY: tuple[Memory, tuple[Problem, ...]] = (Memory(total_bytes=0, available_bytes=0), ())
+NOTHING_FOUND = Found()
+
+CATALOGUE: Basis = "catalogue"
+
+T = TypeVar("T")
+
+
+def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends: bool = True) -> Machine:
+    """This machine (or `host`) as a record; sizes in bytes, rates in bytes per second.
+
+    Args:
+        devices: the catalogue's devices; they give the GPUs and the chip their bandwidth.
+        host: where to look; this machine by default.
+        backends: ask the installed backends too.
+    """
+    host = host or Local()
+    known = tuple(devices)
+    failed: list[Problem] = []
+    processor, cpu_notes = _guarded(failed, "cpu", lambda: cpu.probe(host), NO_CPU)
+    main, memory_notes = _guarded(failed, "memory", lambda: memory.probe(host), NO_MEMORY)
+    found = [
+        _guarded(failed, name, functools.partial(probe, host, main), NOTHING_FOUND)
+        for name, probe in GPU_PROBES.items()
+    ]
+    rate = bandwidth.estimate(host, processor, known)
+    unified = any(each.unified for each in found)
+    main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
+    gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
+    return Machine(
+        os=SYSTEMS.get(host.system, host.system.lower()),
+        os_version=host.release,
+        arch=host.arch,
+        environment=memory.environment(host),
+        cpu=processor,
+        memory=main,
+        gpus=gpus,
+        backends=tuple(_guarded(failed, "backends", lambda: list(availabilities()), [])) if backends else (),
+        basis=_basis(main, rate.basis) | gpu_basis,
+        problems=(*failed, *cpu_notes, *memory_notes, *(note for each in found for note in each.problems)),
+    )
+
+
+def _guarded(failed: list[Problem], name: str, probe: Callable[[], T], default: T) -> T:
+    """The probe's answer, or `default` and an entry in `failed`: what a driver answers is beyond foresight."""
+    try:
+        return probe()
+    except Exception as error:  # noqa: BLE001 - see above
+        message = f"the {name} probe failed: {type(error).__name__}: {error}"
+        failed.append(Problem(probe=name, message=message, hint="please report it with the output of doctor --json"))
+        return default
+
+
+def _basis(main: Memory, rate: Basis) -> dict[str, Basis]:
+    basis: dict[str, Basis] = {
+        "cpu.cores": "measured",
+        "memory.total_bytes": "measured",
+        "memory.available_bytes": "measured",
+        "memory.bandwidth_bytes_per_s": rate,
+    }
+    return basis if main.limit_bytes is None else basis | {"memory.limit_bytes": "measured"}
+
+
+def _gpus(
+    found: Iterable[Found], devices: tuple[Device, ...], processor: Cpu, main: Memory, rate: Basis
+) -> tuple[tuple[Gpu, ...], dict[str, Basis]]:
+    """All GPUs with what the catalogue knows of them, and where each figure is from. NVIDIA's keep the numbers that
+    CUDA gives them, the others are numbered within their vendor too, as runtimes do."""
+    gpus: list[Gpu] = []
+    basis: dict[str, Basis] = {}
+    for each in found:
+        for position, gpu in enumerate(each.gpus):
+            place = f"gpus.{len(gpus)}"
+            for field in ("memory_total_bytes", "memory_free_bytes"):
+                basis[f"{place}.{field}"] = "assumed" if f"{position}.{field}" in each.assumed else "measured"
+            device = _recognise(gpu, devices, processor, main)
+            speed, source = (int(device.bandwidth), CATALOGUE) if device else (main.bandwidth_bytes_per_s, rate)
+            if device or (gpu.integrated and main.unified):
+                basis[f"{place}.bandwidth_bytes_per_s"] = source
+                known = device.id if device else None
+                gpus.append(msgspec.structs.replace(gpu, device=known, bandwidth_bytes_per_s=speed))
+            else:
+                gpus.append(gpu)
+    return tuple(gpus), basis
+
+
+def _recognise(gpu: Gpu, devices: tuple[Device, ...], processor: Cpu, main: Memory) -> Device | None:
+    """The catalogue's device; an integrated GPU may be known there by the name of its chip."""
+    size = main.total_bytes if gpu.integrated else gpu.memory_total_bytes
+    device = names.match(gpu.name, devices, vendor=gpu.vendor, memory_bytes=size, cores=processor.cores)
+    if device is None and gpu.integrated and main.unified:
+        chips = [device for device in devices if device.kind == "soc" and device.vendor == gpu.vendor]
+        device = names.match(processor.name, chips, cores=processor.cores) or names.inside(processor.name, chips)
+    return device

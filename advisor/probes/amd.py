@@ -1,0 +1,186 @@
+"""AMD GPUs on Linux: the amdgpu driver's sysfs, then `rocm-smi --json` where sysfs does not tell the memory.
+
+An APU is not a card with little memory. What the BIOS sets aside (the carve-out) is one figure, what the driver may map
+of the system's memory (GTT) another, and runtimes use the larger. Only for APUs whose GPU is worth it (wide memory, as
+Strix Halo) is that counted; for the small ones in desktop processors only the carve-out is, so that 64 GB of system
+memory never look like 64 GB of video memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from advisor.machine import Gpu, Memory, Problem
+from advisor.probes import drm
+from advisor.probes.host import Found, Host, ToolError, size
+
+VENDOR_ID = 0x1002
+ROCM_SMI = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+LIBDRM = "/usr/share/libdrm/amdgpu.ids"
+
+NAMES: dict[tuple[int, int | None], str] = {
+    (0x744C, 0xC8): "AMD Radeon RX 7900 XTX",
+    (0x744C, 0xCC): "AMD Radeon RX 7900 XT",
+    (0x744C, 0xCE): "AMD Radeon RX 7900 GRE",
+    (0x7448, None): "AMD Radeon PRO W7900",
+    (0x745E, None): "AMD Radeon PRO W7800",
+    (0x747E, 0xC8): "AMD Radeon RX 7800 XT",
+    (0x747E, 0xFF): "AMD Radeon RX 7700 XT",
+    (0x7480, 0xC0): "AMD Radeon RX 7600 XT",
+    (0x7480, 0xCF): "AMD Radeon RX 7600",
+    (0x7550, 0xC0): "AMD Radeon RX 9070 XT",
+    (0x7550, 0xC3): "AMD Radeon RX 9070",
+    (0x7590, 0xC0): "AMD Radeon RX 9060 XT",
+    (0x73BF, 0xC0): "AMD Radeon RX 6900 XT",
+    (0x73BF, 0xC1): "AMD Radeon RX 6800 XT",
+    (0x73BF, 0xC3): "AMD Radeon RX 6800",
+    (0x73AF, None): "AMD Radeon RX 6950 XT",
+    (0x73DF, 0xC1): "AMD Radeon RX 6700 XT",
+    (0x73FF, 0xC1): "AMD Radeon RX 6600 XT",
+    (0x73FF, 0xC7): "AMD Radeon RX 6600",
+    (0x66AF, None): "AMD Radeon VII",
+    (0x7408, None): "AMD Instinct MI250X",
+    (0x740F, None): "AMD Instinct MI210",
+    (0x74A0, None): "AMD Instinct MI300A",
+    (0x74A1, None): "AMD Instinct MI300X",
+    (0x1586, None): "AMD Radeon 8060S Graphics",
+    (0x150E, None): "AMD Radeon 890M Graphics",
+    (0x1114, None): "AMD Radeon 860M Graphics",
+    (0x15BF, None): "AMD Radeon 780M Graphics",
+    (0x1900, None): "AMD Radeon 780M Graphics",
+    (0x1681, None): "AMD Radeon 680M",
+}
+"""By (device, revision), None for any; the source is libdrm's amdgpu.ids, which is preferred where it is installed."""
+
+APUS = frozenset(
+    {0x15DD, 0x15D8, 0x1636, 0x1638, 0x164C, 0x163F, 0x1435, 0x1681, 0x164E, 0x1506}
+    | {0x15BF, 0x15C8, 0x1900, 0x1901, 0x13C0, 0x150E, 0x1114, 0x1586, 0x74A0}
+)
+"""Raven, Picasso, Renoir, Cezanne, Lucienne, Van Gogh (two), Rembrandt, Raphael, Mendocino; Phoenix (two), Hawk Point
+(two), Granite Ridge, Strix Point, Krackan, Strix Halo, MI300A."""
+
+UNIFIED = frozenset((0x1586, 0x74A0))
+"""Strix Halo and MI300A: their GPU reads the system's memory several times faster than their processor does."""
+
+
+def probe(host: Host, memory: Memory) -> Found:
+    """Every AMD GPU with a driver; never raises."""
+    if host.system != "Linux":
+        return Found()
+    cards = list(drm.cards(host, VENDOR_ID))
+    problems: list[Problem] = []
+    gpus: list[Gpu] = []
+    unified = False
+    for card in cards:
+        gpu = _gpu(host, card, len(gpus), memory)
+        if gpu is not None:
+            gpus.append(gpu)
+            unified |= card.device in UNIFIED and gpu.integrated
+            note = _note(gpu, card)
+            problems += [note] if note else []
+    silent = len(gpus) < len(cards) or (not cards and "kfd" in host.names("/dev"))
+    if not silent:
+        return Found(gpus=tuple(gpus), problems=tuple(problems), unified=unified)
+    try:
+        gpus = [*gpus, *_through_rocm_smi(host, {gpu.index for gpu in gpus})]
+    except ToolError as failed:
+        hint = "the amdgpu driver is needed; in a container, pass --device /dev/kfd --device /dev/dri"
+        problems.append(Problem(probe="amd", message=f"an AMD GPU does not tell its memory; {failed}", hint=hint))
+    return Found(gpus=tuple(gpus), problems=tuple(problems), unified=unified)
+
+
+def _note(gpu: Gpu, card: drm.Card) -> Problem | None:
+    total = f"{gpu.memory_total_bytes / 2**30:.1f} GiB"
+    if card.device in UNIFIED:
+        what = f"of the unified memory ({'GTT' if gpu.integrated else 'set aside by the firmware'})"
+        hint = "the kernel parameter ttm.pages_limit (in 4 KiB pages) raises what it may use"
+        return Problem(probe="amd", message=f"{gpu.name} can use {total} {what}", hint=hint)
+    if gpu.integrated:
+        return Problem(
+            probe="amd", message=f"{gpu.name} is integrated: only its carve-out of {total} counts as its own"
+        )
+    return None
+
+
+def _gpu(host: Host, card: drm.Card, index: int, memory: Memory) -> Gpu | None:
+    """None where the driver does not tell the memory."""
+    total = size(host.read(f"{card.folder}/mem_info_vram_total"))
+    if not total:
+        return None
+    free = max(total - (size(host.read(f"{card.folder}/mem_info_vram_used")) or 0), 0)
+    name = _name(host, card)
+    integrated = _integrated(host, card, name)
+    if card.device in UNIFIED:
+        gtt = size(host.read(f"{card.folder}/mem_info_gtt_total")) or 0
+        # A carve-out that is the larger part has left the system's memory: it is a card's memory in all but place.
+        integrated = gtt > total
+        if integrated:
+            used = size(host.read(f"{card.folder}/mem_info_gtt_used")) or 0
+            total, free = gtt, min(max(gtt - used, 0), memory.available_bytes)
+    return Gpu(
+        name=name,
+        vendor="amd",
+        index=index,
+        memory_total_bytes=total,
+        memory_free_bytes=free,
+        driver=card.driver or None,
+        integrated=integrated,
+    )
+
+
+def _integrated(host: Host, card: drm.Card, name: str) -> bool:
+    """By id; for ids newer than this file by who made the memory chips, which only cards with their own can tell."""
+    if card.device in APUS:
+        return True
+    if any(device == card.device for device, _ in NAMES):
+        return False
+    maker = host.read(f"{card.folder}/mem_info_vram_vendor")
+    return maker in ("", "unknown") and name.endswith("Graphics")
+
+
+def _name(host: Host, card: drm.Card) -> str:
+    marketing = re.search(
+        rf"^{card.device:X},\s*{card.revision:X},\s*(.+)$", host.read(LIBDRM), re.MULTILINE | re.IGNORECASE
+    )
+    return (
+        host.read(f"{card.folder}/product_name")
+        or (marketing.group(1).strip() if marketing else "")
+        or NAMES.get((card.device, card.revision))
+        or NAMES.get((card.device, None))
+        or f"AMD Radeon Graphics ({card.device:#06x})"
+    )
+
+
+def _through_rocm_smi(host: Host, taken: set[int]) -> list[Gpu]:
+    text = host.run(ROCM_SMI)
+    try:
+        # Warnings ("GPU is in a low-power state") come before the document, on the same stream.
+        table: Any = json.loads(text[text.index("{") :])
+    except (ValueError, RecursionError):
+        raise ToolError("rocm-smi printed no JSON") from None
+    gpus = []
+    for key, card in sorted(table.items()):
+        index = size(key.removeprefix("card"))
+        if index is None or index in taken or not isinstance(card, dict):
+            continue
+        total = size(str(card.get("VRAM Total Memory (B)", "")))
+        if not total:
+            continue
+        used = size(str(card.get("VRAM Total Used Memory (B)", ""))) or 0
+        model = size(str(card.get("Card Model", ""))) or 0
+        series = card.get("Card Series") or card.get("Card series") or NAMES.get((model, None)) or "AMD GPU"
+        gpus.append(
+            Gpu(
+                name=str(series),
+                vendor="amd",
+                index=index,
+                memory_total_bytes=total,
+                memory_free_bytes=max(total - used, 0),
+                integrated=model in APUS,
+            )
+        )
+    if not gpus:
+        raise ToolError("rocm-smi lists no GPU with memory")
+    return gpus

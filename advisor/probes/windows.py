@@ -1,0 +1,102 @@
+"""GPUs on Windows, from WMI and the registry. NVIDIA's are left to NVML, which ships with their driver.
+
+WMI's AdapterRAM is a 32-bit number: it says 4 GB for every larger card. The registry's
+`HardwareInformation.qwMemorySize` is the driver's own 64-bit figure, and is preferred.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from advisor.machine import Gpu, Memory, Problem, Vendor
+from advisor.probes.host import Found, Host, ToolError, size
+
+CLASS_KEY = r"HKLM:\SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}\0*"
+SCRIPT = (
+    "@{ video = @(Get-CimInstance Win32_VideoController"
+    " | Select-Object Name,AdapterRAM,DriverVersion,PNPDeviceID,AdapterCompatibility);"
+    f" registry = @(Get-ItemProperty '{CLASS_KEY}' -ErrorAction SilentlyContinue"
+    " | Select-Object DriverDesc,MatchingDeviceId,@{n='Bytes';e={$_.'HardwareInformation.qwMemorySize'}})"
+    " } | ConvertTo-Json -Depth 4 -Compress"
+)
+TOOL = ("powershell", "-NoProfile", "-NonInteractive", "-Command", SCRIPT)
+TOOL_S = 8.0
+"""PowerShell alone takes one to three seconds to start on a cold disk."""
+
+VENDORS: dict[str, Vendor] = {"VEN_1002": "amd", "VEN_8086": "intel"}
+WMI_LIMIT = (1 << 32) - (1 << 20)
+"""AdapterRAM of a card with 4 GB or more: the largest number that fits, rounded down to a MiB."""
+
+INTEGRATED = ("UHD", "IRIS", "HD GRAPHICS", "RADEON GRAPHICS", "RADEON(TM) GRAPHICS", "VEGA 8", "780M", "890M", "8060S")
+UNIFIED = "8060S"
+
+
+def probe(host: Host, memory: Memory) -> Found:
+    """AMD's and Intel's cards; never raises. Free memory is not told by Windows and taken as the total."""
+    if host.system != "Windows":
+        return Found()
+    try:
+        document = json.loads(host.run(TOOL, TOOL_S))
+    except ToolError as failed:
+        return Found(problems=(Problem(probe="windows", message=str(failed)),))
+    except (ValueError, RecursionError):
+        return Found(problems=(Problem(probe="windows", message="PowerShell printed no JSON"),))
+    registry = {str(row.get("DriverDesc")): _bytes(row.get("Bytes")) for row in _rows(document, "registry")}
+    gpus: list[Gpu] = []
+    problems: list[Problem] = []
+    for row in _rows(document, "video"):
+        gpu, problem = _gpu(row, registry, len(gpus), memory)
+        gpus += [gpu] if gpu else []
+        problems += [problem] if problem else []
+    assumed = tuple(f"{gpu.index}.memory_free_bytes" for gpu in gpus)
+    unified = any(UNIFIED in gpu.name.upper() and gpu.integrated for gpu in gpus)
+    return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=assumed, unified=unified)
+
+
+def _rows(document: Any, key: str) -> list[dict[str, Any]]:
+    """PowerShell writes a list of one as the element itself."""
+    rows = document.get(key) if isinstance(document, dict) else None
+    rows = [rows] if isinstance(rows, dict) else rows
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _bytes(value: object) -> int:
+    return size(str(value)) or 0
+
+
+def _gpu(
+    row: dict[str, Any], registry: dict[str, int], index: int, memory: Memory
+) -> tuple[Gpu | None, Problem | None]:
+    device = str(row.get("PNPDeviceID", "")).upper()
+    vendor = next((name for mark, name in VENDORS.items() if mark in device), None)
+    if vendor is None:
+        # NVIDIA, and the software adapters of virtual machines and remote desktops.
+        return None, None
+    name = str(row.get("Name", "")).strip() or "unknown"
+    total = registry.get(name, 0)
+    problem = None
+    if not total:
+        total = _bytes(row.get("AdapterRAM"))
+        if total >= WMI_LIMIT:
+            message = f"Windows tells only that {name} has 4 GB or more; 4 GB are counted"
+            problem = Problem(probe="windows", message=message, hint="install the vendor's driver")
+    integrated = any(word in name.upper() for word in INTEGRATED)
+    if not total or (vendor == "intel" and integrated):
+        # Intel's integrated ones tell a share of main memory that nobody reserved.
+        message = f"{name} has no memory of its own and is not counted as a GPU"
+        return None, Problem(probe="windows", message=message)
+    if UNIFIED in name.upper():
+        # Windows lends an APU half of what it kept. A carve-out above that is a card's memory in all but place.
+        integrated = memory.total_bytes // 2 > total
+        total = max(total, memory.total_bytes // 2)
+    gpu = Gpu(
+        name=name,
+        vendor=vendor,
+        index=index,
+        memory_total_bytes=total,
+        memory_free_bytes=total,
+        driver=str(row.get("DriverVersion") or "") or None,
+        integrated=integrated,
+    )
+    return gpu, problem
