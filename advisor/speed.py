@@ -232,8 +232,8 @@ def experts_ratio(architecture: Architecture, rows: int) -> float:
     """Experts read for so many tokens together, relative to one."""
     if not architecture.experts:
         return 1.0
-    return speculation.experts_woken(architecture.experts, architecture.experts_used, rows) /
-    architecture.experts_used
+    woken = speculation.experts_woken(architecture.experts, architecture.experts_used, rows)
+    return woken / architecture.experts_used
 
 
 def token_reads(setup: Setup) -> Reads:
