@@ -1,6 +1,6 @@
 """The backend interface: how a recommendation becomes a running endpoint.
 
-A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API, so one client serves them all.
+A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API: one client serves them all.
 To add one: subclass `Backend`, and register the class in the entry-point group `advisor.backends`. Importing a backend's
 module must be cheap; whatever it drives is imported inside its methods.
 """
@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (what, bytes done, bytes in all or None)."""
 
 
-class Model(Record):
+class Model(Record, frozen=True, kw_only=True):
     """What is to be run: files on this machine.
 
     `draft_tokens`: tokens drafted per round, 0 for plain decoding.
@@ -34,7 +34,7 @@ class Model(Record):
     context_tokens: int = 4096
 
 
-class Options(Record):
+class Options(Record, frozen=True, kw_only=True):
     """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: the backend decides."""
 
     host: str = "127.0.0.1"
@@ -43,8 +43,8 @@ class Options(Record):
     gpu_layers: int | None = None
 
 
-class LaunchPlan(Record):
-    """What `start` will do, without doing it: what `--dry-run` prints. `command` is the human's own way to the same."""
+class LaunchPlan(Record, frozen=True, kw_only=True):
+    """What `start` will do: what `--dry-run` prints. `command` is the human's own way to the same."""
 
     backend: str
     model: Model
@@ -55,7 +55,7 @@ class LaunchPlan(Record):
     command: str = ""
 
 
-class Endpoint(Record):
+class Endpoint(Record, frozen=True, kw_only=True):
     """A running server. `base_url` ends in `/v1`."""
 
     base_url: str
@@ -67,7 +67,7 @@ class Endpoint(Record):
     drafter: bool = False
 
 
-class Stats(Record):
+class Stats(Record, frozen=True, kw_only=True):
     """Counters since the endpoint started; `drafter_active` is a fact (drafted > 0), not a setting."""
 
     predicted_tokens: int

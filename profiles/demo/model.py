@@ -1,7 +1,7 @@
 """The demo pair in PyTorch: a small target of architecture `gemma4` and its `gemma4-assistant` drafter.
 
-Written after llama.cpp's graphs (`src/models/gemma4.cpp`, `src/models/gemma4-assistant.cpp`), which are what will run the
-result; `train.py` compares the two. Shapes: B rows, T positions, V vocabulary.
+Written after llama.cpp's graphs (`src/models/gemma4.cpp`, `src/models/gemma4-assistant.cpp`), which are what will run
+the result. Shapes: B rows, T positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Shape:
 
 
 def fake_q4_0(weight: Tensor) -> Tensor:
-    """The weight as llama.cpp's Q4_0 will hold it (blocks of 32, scale = extreme / -8 in f16); gradients pass through."""
+    """The weight as llama.cpp's Q4_0 holds it (blocks of 32, scale = extreme / -8 in f16); gradients pass through."""
     blocks = weight.reshape(-1, 32)
     extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
     scale = (extreme / -8).half().to(weight.dtype)
@@ -170,7 +170,9 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One layer of either model: norms before and after attention and MLP; per-layer embedding in the target only."""
 
-    def __init__(self, shape: Shape, width: int, inner: int, *, sliding: bool, owns_cache: bool, per_layer: int) -> None:
+    def __init__(
+        self, shape: Shape, width: int, inner: int, *, sliding: bool, owns_cache: bool, per_layer: int
+    ) -> None:
         super().__init__()
         self.attention = Attention(shape, width, sliding=sliding, owns_cache=owns_cache)
         self.mlp = FeedForward(width, inner)
@@ -195,7 +197,7 @@ class Layer(nn.Module):
 
 @dataclass
 class Seen:
-    """What the target computed: `hidden` [B, T, hidden] after the final norm, and the two caches that a drafter reads."""
+    """What the target computed: `hidden` [B, T, hidden] after the final norm, and the two caches a drafter reads."""
 
     hidden: Tensor
     sliding: tuple[Tensor, Tensor]
@@ -254,8 +256,9 @@ class Target(nn.Module):
 class Drafter(nn.Module):
     """The MTP assistant: no cache of its own; reads the target's last sliding and last global cache.
 
-    One step takes the target's embedding of the newest token and a hidden state (the target's, or its own last one), and
-    gives logits for the next token and the hidden state for the next step. All steps of a burst are at one position.
+    One step takes the target's embedding of the newest token and a hidden state (the target's, or its own last one),
+    and gives logits for the next token and the hidden state for the next step. All steps of a burst are at one
+    position.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -284,8 +287,9 @@ class Drafter(nn.Module):
 
 def masks(document: Tensor, position: Tensor, window: int, offset: int = 0) -> tuple[Tensor, Tensor]:
     """What each position may see, [B, 1, T, T] of bool: earlier positions of its own document; the first mask also only
-    the last `window`. `document`: an id for each position, [B, T]. `offset`: the drafter stands one position further than
-    the last cell that it may see."""
+    the last `window`. `document`: an id for each position, [B, T]. `offset`: the drafter stands one position further
+    than the last cell that it may see.
+    """
     row, column = position[:, :, None], position[:, None, :]
     causal = (document[:, :, None] == document[:, None, :]) & (column <= row)
     return (causal & (row + offset - column < window))[:, None], causal[:, None]

@@ -8,6 +8,7 @@ inside words, numbers digit by digit.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ BREAKS = tuple("\n" * count for count in range(1, 5))
 WORDS = Regex(r"\n+|▁?[A-Za-z]+|▁+|\d|[^\sA-Za-z\d▁]")
 LINES = Regex(r"\n+")
 
-CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}<|turn>{{ 'model' if message['role'] == 'assistant' else \
-message['role'] }}
-{{ message['content'] | trim }}<turn|>
-{% endfor %}{% if add_generation_prompt %}<|turn>model
-{% endif %}"""
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+    "{{ message['content'] | trim }}<turn|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,6 @@ def learn(vocab: int) -> Tokenizer:
 
 def with_bytes(tokenizer: Tokenizer) -> Tokenizer:
     """Insert the byte tokens after the special ones, and cut at line breaks only, as llama.cpp does."""
-    import json  # noqa: PLC0415
-
     state = json.loads(tokenizer.to_str())
     ordered = sorted(state["model"]["vocab"], key=state["model"]["vocab"].get)
     names = [*SPECIAL, *BREAKS, *BYTES, *(name for name in ordered if name not in {*SPECIAL, *BREAKS})]
@@ -73,9 +73,7 @@ def with_bytes(tokenizer: Tokenizer) -> Tokenizer:
         token["id"] = state["model"]["vocab"][token["content"]]
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(LINES, "isolated")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
 
 

@@ -96,7 +96,9 @@ def target_loss(target: Target, batch: tuple[Tensor, ...], dtype: torch.dtype) -
     return ((loss + drift) * share.flatten()).sum() / share.sum()
 
 
-def drafter_loss(target: Target, drafter: Drafter, batch: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def drafter_loss(
+    target: Target, drafter: Drafter, batch: tuple[Tensor, ...], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Loss over a burst, and agreement with the target's greedy choice by draft position.
 
     From position t the drafter knows token t+1 and the target's hidden state at t, stands at position t+1, and sees the

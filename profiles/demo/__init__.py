@@ -1,0 +1,1 @@
+"""The embedded model pair and everything that makes it again."""
