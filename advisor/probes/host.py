@@ -216,9 +216,9 @@ class Recorder:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.system, self.arch, self.release, self.environ = host.system, host.arch, host.release, host.environ
-        self._files: dict[str, str] = msgspec.field(default_factory=dict)
-        self._folders: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-        self._tools: dict[str, str] = msgspec.field(default_factory=dict)
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, tuple[str, ...]] = {}
+        self._tools: dict[str, str] = {}
         self._features: set[int] = set()
         self._physical = (0, 0)
 

@@ -32,7 +32,7 @@ def probe(host: Host, memory: Memory) -> Found:
         except Exception as error:  # noqa: BLE001 - NVML raises a class per error code
             problems.append(_problem(error))
         else:
-            return _visible(host, Found(gpus=found.gpus, problems=tuple(problems), unified=found.unified))
+            return _visible(host, Found(gpus=found.gpus, problems=(*problems, *found.problems), unified=found.unified))
     return Found(problems=tuple(problems))
 
 
@@ -76,12 +76,18 @@ def _through_nvml(host: Host, memory: Memory) -> Found:
     nvml.nvmlInit()
     try:
         driver = _text(nvml.nvmlSystemGetDriverVersion())
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        parts = [part for handle in handles for part in _instances(nvml, handle)]
-        gpus = tuple(_gpu(nvml, part, index, driver, memory) for index, part in enumerate(parts))
+        gpus: list[Gpu] = []
+        problems: list[Problem] = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                parts = _instances(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+                gpus += [_gpu(nvml, part, len(gpus) + place, driver, memory) for place, part in enumerate(parts)]
+            except nvml.NVMLError as error:
+                # A card that has fallen off the bus must not hide the others.
+                problems.append(Problem(probe="nvidia", message=f"GPU {index}: {error}"))
     finally:
         nvml.nvmlShutdown()
-    return Found(gpus=gpus, unified=any(gpu.integrated for gpu in gpus))
+    return Found(gpus=tuple(gpus), problems=tuple(problems), unified=any(gpu.integrated for gpu in gpus))
 
 
 def _instances(nvml: ModuleType, handle: Any) -> list[Any]:

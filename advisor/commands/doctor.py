@@ -1,0 +1,77 @@
+"""`advisor doctor`: what is wrong or limited here, how to mend it, and what that was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+import msgspec
+
+from advisor import __version__
+from advisor.catalog import Device, load
+from advisor.commands.detect import Line, machine_lines, show
+from advisor.detection import detect
+from advisor.errors import ProfileError
+from advisor.machine import Machine, Problem
+from advisor.probes.diagnosis import diagnose
+from advisor.probes.host import Findings, Local, Recorder
+
+SAMPLE = 60
+"""Characters of each thing read that are printed; --json has them all."""
+
+
+@click.command(epilog="\b\nExamples:\n  advisor doctor\n  advisor doctor --json > report.json")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, with everything that was read.")
+def command(*, as_json: bool) -> None:
+    """Say what is wrong or limited here and how to mend it. Ends with 0 either way.
+
+    The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere. It contains
+    hardware names, kernel version and memory figures, and neither user names nor addresses.
+    """
+    devices, broken = _devices()
+    recorder = Recorder(Local())
+    machine = detect(devices, host=recorder)
+    problems = (*broken, *diagnose(machine))
+    findings = recorder.findings()
+    if as_json:
+        click.echo(msgspec.json.encode(_document(problems, machine, findings)))
+        return
+    show([*machine_lines(machine), ("", ""), *_problem_lines(problems), ("", ""), *_finding_lines(findings)])
+
+
+def _devices() -> tuple[Iterable[Device], tuple[Problem, ...]]:
+    """The catalogue's devices; a broken catalogue is a finding like any other."""
+    try:
+        return load().devices.values(), ()
+    except ProfileError as error:
+        return (), (Problem(probe="catalogue", message=error.message, hint=error.hint or None),)
+
+
+def _document(problems: tuple[Problem, ...], machine: Machine, findings: Findings) -> dict[str, object]:
+    return {
+        "schema": "advisor.doctor/1",
+        "advisor_version": __version__,
+        "problems": problems,
+        "machine": machine,
+        "findings": findings,
+    }
+
+
+def _problem_lines(problems: tuple[Problem, ...]) -> list[Line]:
+    if not problems:
+        return [("Findings", "none: everything looks well")]
+    lines = [("Findings", str(len(problems)))]
+    for problem in problems:
+        lines.append((f"  {problem.probe}", problem.message))
+        lines += [("", f"> {problem.hint}")] if problem.hint else []
+    return lines
+
+
+def _finding_lines(findings: Findings) -> list[Line]:
+    """What was read, one line each: enough to see where a figure comes from."""
+    lines = [("Read", "each with its first line; advisor doctor --json has everything")]
+    for source, text in (*findings.files.items(), *findings.tools.items()):
+        lines.append(("", source if len(source) <= SAMPLE else source[: SAMPLE - 3] + "..."))
+        first = text.partition("\n")[0].strip()
+        lines.append(("", "  " + (first if len(first) <= SAMPLE else first[: SAMPLE - 3] + "...")))
+    return lines
