@@ -45,7 +45,7 @@ FORMATS = {
 }
 
 
-class Header(Record):
+class Header(Record, frozen=True, kw_only=True):
     """The header of a GGUF. `values`: scalars and texts; `arrays`: short arrays of numbers; `lengths`: of every array.
 
     `tensors`: bytes of each tensor by name. `total_bytes`: of the file.

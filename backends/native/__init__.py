@@ -1,1 +1,140 @@
-"""The project's own speculative engine on llama-cpp-python."""
+"""The project's own speculative engine on llama-cpp-python, as a backend."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.errors import NoBackend, RuntimeFailed
+from advisor.machine import Availability
+from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
+
+if TYPE_CHECKING:
+    from backends.native.process import Process
+
+HINT = "make setup"
+
+
+class Native(Backend):
+    """Runs a target and its drafter in a child process that ends with this one."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self._running: dict[int, Process] = {}
+
+    def detect(self) -> Availability:
+        """Whether llama-cpp-python is here, without importing it; the drafter needs its experimental API."""
+        spec = find_spec("llama_cpp")
+        if spec is None or spec.origin is None:
+            return Availability(
+                name=self.name, available=False, why_not="llama-cpp-python is not installed", hint=f"run `{HINT}`"
+            )
+        folder = Path(spec.origin).parent
+        drafter = (folder / "llama_cpp_ext.py").is_file()
+        return Availability(
+            name=self.name,
+            available=True,
+            version=metadata.version("llama_cpp_python"),
+            drafter=drafter,
+            why_not=None if drafter else "this llama-cpp-python is too old for drafters",
+            path=str(folder),
+            hint=None if drafter else f"run `{HINT}`",
+        )
+
+    def plan(self, model: Model, options: Options) -> LaunchPlan:
+        argv = [sys.executable, "-P", "-m", "backends.native.server", "--target", str(model.target)]
+        if model.drafter is not None:
+            argv += ["--drafter", str(model.drafter), "--draft-tokens", str(model.draft_tokens)]
+        argv += ["--context", str(model.context_tokens), "--name", model.name]
+        argv += ["--host", options.host, "--port", str(options.port)]
+        if options.threads is not None:
+            argv += ["--threads", str(options.threads)]
+        if options.gpu_layers is not None:
+            argv += ["--gpu-layers", str(options.gpu_layers)]
+        return LaunchPlan(backend=self.name, model=model, options=options, argv=tuple(argv), command=shlex.join(argv))
+
+    def start(self, plan: LaunchPlan) -> Endpoint:
+        """As `Backend.start`; the files' headers are checked before any process is started.
+
+        Raises:
+            NoBackend: llama-cpp-python is missing.
+            RuntimeFailed: a file is wrong, or the engine did not come up.
+        """
+        from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from backends.native.process import Process  # noqa: PLC0415
+
+        found = self.detect()
+        if not found.available:
+            raise NoBackend(str(found.why_not), hint=found.hint or "")
+        gguf.pair(plan.model.target, plan.model.drafter)
+        process = Process.start(plan.argv)
+        try:
+            ready = process.wait_ready()
+        except BaseException:
+            process.stop()
+            raise
+        self._running[process.pid] = process
+        host = f"[{ready['host']}]" if ":" in ready["host"] else ready["host"]
+        return Endpoint(
+            base_url=f"http://{host}:{ready['port']}/v1",
+            model=ready["model"],
+            backend=self.name,
+            pid=process.pid,
+            name=plan.model.name,
+            log=process.log,
+            drafter=ready["drafter"],
+        )
+
+    def cause(self, endpoint: Endpoint) -> RuntimeFailed:
+        """Why an endpoint no longer answers."""
+        process = self._running.get(endpoint.pid or 0)
+        if process is None:
+            return RuntimeFailed(f"the engine at {endpoint.base_url} does not answer")
+        return process.cause()
+
+    def stats(self, endpoint: Endpoint) -> Stats:
+        """As `Backend.stats`.
+
+        Raises:
+            RuntimeFailed: the engine does not answer.
+        """
+        import httpx  # noqa: PLC0415
+        import psutil  # noqa: PLC0415
+
+        try:
+            text = httpx.get(endpoint.base_url.removesuffix("/v1") + "/metrics", timeout=5).text
+            memory = psutil.Process(endpoint.pid).memory_info().rss if endpoint.pid else None
+        except (httpx.HTTPError, psutil.Error):
+            raise self.cause(endpoint) from None
+        values = {name: float(value) for name, value in re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE)}
+        positions = sum(name.startswith("advisor_drafted_at_total") for name in values)
+
+        def at(kind: str, position: int) -> float:
+            return values[f'advisor_{kind}_at_total{{position="{position}"}}']
+
+        tokens, seconds = int(values["advisor_predicted_tokens_total"]), values["advisor_predicted_seconds_total"]
+        drafted = int(values["advisor_drafted_tokens_total"])
+        return Stats(
+            predicted_tokens=tokens,
+            predicted_per_second=tokens / seconds if seconds else None,
+            drafted=drafted,
+            accepted=int(values["advisor_accepted_tokens_total"]),
+            accepted_per_position=tuple(at("accepted", i) / at("drafted", i) for i in range(positions)),
+            drafter_active=drafted > 0,
+            memory_bytes=memory,
+        )
+
+    def stop(self, endpoint: Endpoint) -> None:
+        from backends.native.process import stop_group  # noqa: PLC0415
+
+        process = self._running.pop(endpoint.pid or 0, None)
+        if process is not None:
+            process.stop()
+        elif endpoint.pid:
+            stop_group(endpoint.pid)

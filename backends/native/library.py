@@ -80,7 +80,9 @@ def extension() -> ModuleType:
     return found
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+@ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator]
+    None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p
+)
 def _keep(level: int, text: bytes, _data: int) -> None:
     """Keep warnings and errors; errors go to standard error too, which is the log file of the process."""
     global _level  # noqa: PLW0603 - a continued line has the level of the one before
@@ -111,7 +113,7 @@ class Model:
         if gpu_layers is not None:
             params.n_gpu_layers = gpu_layers
         self.path = path
-        self.handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        self.handle: Any = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise RuntimeFailed(f"llama.cpp does not load {path}: {last_error()}")
         self.vocab = lib.llama_model_get_vocab(self.handle)
@@ -138,7 +140,7 @@ class Model:
         return str(lib.llama_vocab_get_text(self.vocab, token).decode()) if token >= 0 else ""
 
     def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
-        """Tokens of `text`. `special`: read spellings such as `<|turn>` as tokens; `begin`: the first token goes before."""
+        """Tokens of `text`. `special`: spellings like `<|turn>` are tokens; `begin`: put the first token before."""
         raw = text.encode("utf-8", errors="replace")
         lib = api()
         room = len(raw) + 8
@@ -243,7 +245,7 @@ class Context:
             params.ctx_other = target.handle
         self.model = model
         self.micro_batch = micro_batch
-        self.handle = lib.llama_init_from_model(model.handle, params)
+        self.handle: Any = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise RuntimeFailed(
                 f"llama.cpp cannot make a context of {tokens:,} tokens for {model.path.name}: {last_error()}",
@@ -276,7 +278,8 @@ class Context:
 
     def hidden(self, row: int) -> Hidden:
         """The state of wanted row `row` of the last decode, shape [width]."""
-        return self._view(self._get_hidden(self.handle, row), 1, self.model.width_out)[0]
+        state: Hidden = self._view(self._get_hidden(self.handle, row), 1, self.model.width_out)[0]
+        return state
 
     def _view(self, pointer: Any, rows: int, columns: int) -> npt.NDArray[np.float32]:
         # Making a view costs more than a small argmax, and llama.cpp hands out the same few addresses: keep them.

@@ -1,0 +1,60 @@
+"""One answer: the engine's rounds as text, with the reason it ended and its timings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from backends.native.engine import Engine
+from backends.native.tally import Tally, Timings
+from backends.native.text import Piece, Reader
+
+
+class Job(NamedTuple):
+    """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `stops`: texts that end the answer."""
+
+    prompt: Sequence[int]
+    draft_tokens: int
+    max_tokens: int | None = None
+    stops: tuple[str, ...] = ()
+    thoughts: bool = True
+
+
+class Final(NamedTuple):
+    """The end of an answer. `reason`: `stop` (by itself or at a stop string), `length` or `cancelled`."""
+
+    reason: str
+    timings: Timings
+    tally: Tally
+
+
+def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False) -> Iterator[Piece | Final]:
+    """Generate pieces of text and, last, a `Final`.
+
+    Raises:
+        ContextFull, UsageError: as `Engine.generate`, before the first piece.
+    """
+    reader, tally = Reader(job.stops, thoughts=job.thoughts), Tally()
+    reason = "length"
+    piece, end = engine.target.model.piece, engine.end
+    began = time.perf_counter()
+    first = began
+    rounds = engine.generate(job.prompt, draft_tokens=job.draft_tokens, max_tokens=job.max_tokens, stopped=stopped)
+    for found in rounds:
+        now = time.perf_counter()
+        if not tally.tokens:
+            first = now
+        tally.seconds = now - first
+        tally.add(found)
+        if found.tokens[-1] in end:
+            reason = "stop"
+        yield from reader.feed(b"".join(map(piece, found.tokens)))
+        if reader.stopped:
+            reason = "stop"
+            break
+    if reason == "length" and stopped():
+        reason = "cancelled"
+    yield from reader.feed(b"", final=True)
+    drafts = job.draft_tokens if engine.has_drafter else 0
+    yield Final(reason, tally.timings(prompt=len(job.prompt), prompt_seconds=first - began, draft_tokens=drafts), tally)

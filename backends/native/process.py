@@ -1,0 +1,186 @@
+"""The engine's process: start it, wait until it answers, say why it died, stop all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+
+REBUILD = "env -u CMAKE_ARGS make clean setup"
+GRACE = 1.0
+"""Seconds that a process has to show that it died, or to go after being asked."""
+
+
+class Process:
+    """A running engine.
+
+    Args:
+        argv: the server's command line.
+        log: where its standard error goes.
+        attached: whether it ends when this process ends, however that happens.
+    """
+
+    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True) -> None:
+        self.log = log
+        # A session of its own: ctrl-c in the terminal reaches us only, and we end the whole group.
+        # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
+        with log.open("ab") as errors:
+            self._child = subprocess.Popen(
+                [*argv, "--with-parent"] if attached else list(argv),
+                stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                start_new_session=True,
+            )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True, name="engine-output").start()
+
+    @classmethod
+    def start(cls, argv: Sequence[str], *, attached: bool = True) -> Self:
+        """Start with a log file of its own in the temporary folder."""
+        handle, name = tempfile.mkstemp(prefix="advisor-native-", suffix=".log")
+        os.close(handle)
+        return cls(argv, Path(name), attached=attached)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def _read(self) -> None:
+        """Pass on standard output line by line; an empty line is its end."""
+        assert self._child.stdout is not None  # noqa: S101 - opened with a pipe
+        for line in self._child.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def wait_ready(self) -> dict[str, Any]:
+        """What the server says of itself once it answers. Waits as long as it lives: large models take minutes.
+
+        Raises:
+            AdvisorError: it reported why it cannot start, or died.
+        """
+        while True:
+            try:
+                line = self._lines.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if not line:
+                raise self.cause()
+            with contextlib.suppress(ValueError):
+                message = json.loads(line)
+                if "ready" in message:
+                    ready: dict[str, Any] = message["ready"]
+                    return ready
+                if "error" in message:
+                    raise _reported(message["error"])
+
+    def cause(self) -> RuntimeFailed:
+        """Why the process is gone, or that it is not."""
+        try:
+            code = self._child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            return RuntimeFailed("the engine closed the connection but still runs", hint=self._hint())
+        return self._died(code)
+
+    def _died(self, code: int) -> RuntimeFailed:
+        if code >= 0:
+            said = last_line(self.log)
+            return RuntimeFailed(
+                f"the engine ended with code {code}" + (f": {said}" if said else ""), hint=self._hint()
+            )
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        if name == "SIGILL":
+            return RuntimeFailed(
+                "the engine met an instruction that this processor does not have (SIGILL): it is built for another",
+                hint="build it portably, without CMAKE_ARGS of your own",
+                command=REBUILD,
+            )
+        if name == "SIGKILL":
+            return RuntimeFailed(
+                "the engine was killed (SIGKILL): by someone, or by the system for want of memory",
+                hint="if it was memory: a smaller model or a shorter context needs less",
+            )
+        if name == "SIGABRT":
+            return RuntimeFailed(f"llama.cpp gave up (SIGABRT): {last_line(self.log)}", hint=self._hint())
+        return RuntimeFailed(f"the engine was ended by {name}: {last_line(self.log)}".rstrip(": "), hint=self._hint())
+
+    def _hint(self) -> str:
+        return f"its log is {self.log}"
+
+    def stop(self) -> None:
+        """End it and whatever it started; removes the log of an engine that ended well."""
+        alive = self._child.poll() is None
+        stop_group(self._child.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(GRACE)
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        if alive:
+            self.log.unlink(missing_ok=True)
+
+
+def stop_group(pid: int) -> None:
+    """End the process group that `pid` leads; returns when it has gone. One that has gone already is no error."""
+    if not hasattr(os, "killpg"):
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).kill()
+        return
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, sign)
+        except (ProcessLookupError, PermissionError):
+            return
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until:
+            if not _alive(pid):
+                return
+            time.sleep(0.01)
+
+
+def _alive(pid: int) -> bool:
+    """Whether `pid` runs; one that has ended and waits to be collected does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def last_line(log: Path) -> str:
+    """The line of the log that says most: the last assertion, else the last line."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 65536))
+            lines = [
+                line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()
+            ]
+    except OSError:
+        return ""
+    asserted = [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line]
+    return (asserted or lines or [""])[-1]
+
+
+def _reported(error: dict[str, str]) -> AdvisorError:
+    """The error that the child printed, as the same error here."""
+    kind = UsageError if error.get("code") == UsageError.code else RuntimeFailed
+    return kind(
+        error.get("message", "the engine did not start"), hint=error.get("hint", ""), command=error.get("command", "")
+    )

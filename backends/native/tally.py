@@ -1,0 +1,85 @@
+"""Counting: what a request, and the server so far, generated, drafted and accepted."""
+
+from __future__ import annotations
+
+from advisor.machine import Record
+from backends.native.engine import Round
+
+
+class Timings(Record, frozen=True, kw_only=True):
+    """Of one request, named as llama-server names them; milliseconds, tokens and tokens per second.
+
+    `predicted_per_second` is of decoding alone: the first token belongs to the prompt. `accepted_per_position`: of the
+    rounds that drafted a first, second, ... token, the share in which it was right.
+    """
+
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+    draft_n: int
+    draft_n_accepted: int
+    accepted_per_position: tuple[float, ...]
+    draft_tokens: int
+
+
+class Tally:
+    """Adds up rounds."""
+
+    def __init__(self) -> None:
+        self.tokens = self.drafted = self.accepted = 0
+        self.seconds = 0.0
+        """Spent decoding, without prompts."""
+        self.offered: list[int] = []
+        self.right: list[int] = []
+        """Per position of a draft: how often offered, how often right."""
+
+    def add(self, found: Round) -> None:
+        self.tokens += len(found.tokens)
+        self.drafted += found.drafted
+        self.accepted += found.accepted
+        missing = found.drafted - len(self.offered)
+        self.offered += [0] * missing
+        self.right += [0] * missing
+        for position in range(found.drafted):
+            self.offered[position] += 1
+        for position in range(found.accepted):
+            self.right[position] += 1
+
+    def merge(self, other: Tally) -> None:
+        """Add a request to a server's tally."""
+        self.tokens += other.tokens
+        self.drafted += other.drafted
+        self.accepted += other.accepted
+        self.seconds += other.seconds
+        missing = len(other.offered) - len(self.offered)
+        self.offered += [0] * missing
+        self.right += [0] * missing
+        for position, (offered, right) in enumerate(zip(other.offered, other.right, strict=True)):
+            self.offered[position] += offered
+            self.right[position] += right
+
+    @property
+    def accepted_per_position(self) -> tuple[float, ...]:
+        return tuple(round(right / offered, 4) for right, offered in zip(self.right, self.offered, strict=True))
+
+    @property
+    def per_second(self) -> float:
+        """Decoded tokens per second; 0 where only the first token came."""
+        return max(0, self.tokens - 1) / self.seconds if self.seconds > 0 else 0.0
+
+    def timings(self, *, prompt: int, prompt_seconds: float, draft_tokens: int) -> Timings:
+        return Timings(
+            prompt_n=prompt,
+            prompt_ms=1000 * prompt_seconds,
+            prompt_per_second=prompt / prompt_seconds if prompt_seconds > 0 else 0.0,
+            predicted_n=self.tokens,
+            predicted_ms=1000 * self.seconds,
+            predicted_per_second=self.per_second,
+            draft_n=self.drafted,
+            draft_n_accepted=self.accepted,
+            accepted_per_position=self.accepted_per_position,
+            draft_tokens=draft_tokens,
+        )
