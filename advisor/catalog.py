@@ -218,10 +218,19 @@ class Catalog(Record, frozen=True, kw_only=True):
         raise unknown_name("use case", name, self.use_cases, command="advisor recommend --help")
 
     def find_device(self, name: str) -> Device | None:
-        """The device that a driver or a person calls so, or None: a laptop chip is never taken for the desktop card."""
-        wanted = plain_device(name)
+        """The device that a driver or a person calls so, or None: a laptop chip is never taken for the desktop card.
+
+        A memory size at the end (`V100 32GB`) is allowed where the device is sold with it.
+        """
+        if found := self._called(plain_device(name)):
+            return found
+        sized = re.fullmatch(r"(.*\S)[\s-]+(\d{1,4}) ?gi?b\s*", name.lower())
+        found = self._called(plain_device(sized[1])) if sized else None
+        return found if sized and found and sold_with(found, int(sized[2])) else None
+
+    def _called(self, plain: str) -> Device | None:
         for device in self.devices.values():
-            if wanted and any(wanted == plain_device(known) for known in (device.id, device.name, *device.aliases)):
+            if plain and any(plain == plain_device(known) for known in (device.id, device.name, *device.aliases)):
                 return device
         return None
 
@@ -239,10 +248,19 @@ def plain_model(name: str) -> str:
     return re.sub(r"^gemma-?4[-:]|-it$", "", plain)
 
 
+def sold_with(device: Device, gib: int) -> bool:
+    """Whether a device has that much memory; spec sheets count 10^9 or 2^30 as they please, 7 % apart."""
+    return any(abs(size / 2**30 - gib) < 0.08 * gib for size in device.memory)
+
+
 NOISE = frozenset(
-    {"nvidia", "geforce", "amd", "ati", "radeon", "intel", "apple", "qualcomm", "corporation", "inc", "r", "tm"}
-    | {"gpu", "graphics", "cpu", "processor", "with", "w"}
+    {"nvidia", "geforce", "tesla", "amd", "ati", "radeon", "intel", "apple", "qualcomm", "corporation", "inc"}
+    | {"r", "tm", "gpu", "graphics", "cpu", "processor", "with", "w", "generation", "edition", "gen"}
 )
+CHATTER = re.compile(
+    r"\((?:radv|amd radv|nvk|llvm|turnip|mesa|dg|adl|mtl|lnl|arl|bmg)[^)]*\)|\d+-core processor|@.*|\d+th gen "
+)
+"""What drivers and /proc/cpuinfo add to a name: the Vulkan driver, the core count, the clock, the generation."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -251,7 +269,7 @@ def plain_device(name: str) -> str:
 
     What tells two devices apart (`laptop`, `ti`, `super`, `12gb`) stays.
     """
-    words = re.findall(r"[a-z0-9+.]+", name.lower())
+    words = re.findall(r"[a-z0-9+.]+", CHATTER.sub(" ", name.lower()))
     plain = "".join("laptop" if word == "mobile" else word for word in words if word not in NOISE)
     return re.sub(r"^(?:nvidia|geforce|amd|radeon|intel|apple)+|gpu$", "", plain)
 
