@@ -19,8 +19,8 @@ MiB."""
 DESKTOP_SHARE = GIB // 2
 """What a desktop holds of a card that nobody measured (simulated machines)."""
 
-HOST_RESERVE = 2 * GIB
-"""Main memory for the system and the user's other programs; an eighth of it on boards with less than 16 GiB."""
+HOST_RESERVE = 3 * GIB
+"""Main memory for the system and the user's other programs; a quarter of it where there is less than 12 GiB."""
 
 CONTAINER_RESERVE = GIB // 2
 """Inside a memory limit there is no operating system to feed."""
@@ -95,7 +95,7 @@ def shares_memory(machine: Machine, cards: tuple[Gpu, ...]) -> bool:
 def host_budget(machine: Machine) -> tuple[int, tuple[str, ...]]:
     """Main memory less a reserve; the tighter of a container's limit and what is free now wins."""
     memory = machine.memory
-    reserve = min(HOST_RESERVE, memory.total_bytes // 8)
+    reserve = min(HOST_RESERVE, memory.total_bytes // 4)
     amount = memory.total_bytes - reserve
     notes = [f"{reserve / GIB:.1f} GiB of main memory is left to the system"]
     if memory.limit_bytes is not None and memory.limit_bytes - CONTAINER_RESERVE < amount:

@@ -46,11 +46,11 @@ class HardwareClass(Record, frozen=True, kw_only=True):
 
 GPU_CLASSES = {
     "nvidia": HardwareClass(
-        efficiency=0.88, fixed_ms=3.9, error=0.12, row_cost=0.06, compute_share=0.5,
+        efficiency=0.88, fixed_ms=3.9, error=0.12, row_cost=0.05, compute_share=0.5,
         source="fit over 48 public llama.cpp measurements, in-sample error 9 %",
     ),
     "gb10": HardwareClass(
-        efficiency=0.77, fixed_ms=2.6, error=0.12, row_cost=0.06, compute_share=0.3,
+        efficiency=0.77, fixed_ms=2.6, error=0.12, row_cost=0.05, compute_share=0.3,
         source="fit over 13 public measurements, in-sample error 8 %",
     ),
     "apple": HardwareClass(
@@ -62,7 +62,7 @@ GPU_CLASSES = {
         source="between the fits over 4 Vulkan and 6 ROCm measurements of an R9700, in-sample error 17-26 %",
     ),
     "amd-apu": HardwareClass(
-        efficiency=0.86, fixed_ms=3.8, error=0.12, row_cost=0.06, compute_share=0.25,
+        efficiency=0.86, fixed_ms=3.8, error=0.12, row_cost=0.05, compute_share=0.25,
         source="fit over 21 public measurements, mostly Strix Halo, in-sample error 6 %",
     ),
     "other": HardwareClass(
@@ -72,7 +72,7 @@ GPU_CLASSES = {
 }  # fmt: skip
 
 CPU_CLASS = HardwareClass(
-    efficiency=0.65, fixed_ms=2.0, error=0.3, row_cost=0.12, compute_share=1.0,
+    efficiency=0.65, fixed_ms=2.0, error=0.3, row_cost=0.2, compute_share=1.0,
     source="Raspberry Pi 5 (8 tok/s on E2B), Xeon E-2176G (8.6 on E4B), desktop Zen 4 (15.5 on 26B), 2-core Xeon VM",
 )  # fmt: skip
 
@@ -98,7 +98,7 @@ OFFLOADED_LAYER_MS = 0.3
 """Hand-over between GPU and processor for each layer whose experts are in main memory. R9700: 0/4/8/16/30 layers give
 121/73/51/38/28 tok/s."""
 
-DRAFTER_FIXED_SHARE = 0.3
+DRAFTER_FIXED_SHARE = 0.4
 """Fixed time of a drafter's step relative to the target's: four layers and a dense head. RTX 3090, 26B: each drafted
 token costs about 0.4 steps."""
 

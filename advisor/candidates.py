@@ -1,0 +1,232 @@
+"""One file of the catalogue on one machine: what it needs, where it goes, how fast and how good it is, with a
+drafter or not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from advisor.catalog import Catalog, Drafter, DrafterFile, ModelProfile, Quant, UseCase
+from advisor.footprint import Footprint, KvType, Shape, footprint
+from advisor.machine import Availability, Machine, Record
+from advisor.placement import Budget, Placement, budget, in_words, place
+from advisor.speculation import WORTHWHILE_GAIN
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
+
+Prefer = Literal["balanced", "quality", "speed"]
+Code = Literal["memory", "speed", "capability", "backend"]
+
+CPU_ONLY_BACKENDS = frozenset({"native"})
+"""As shipped: the native engine's llama.cpp is compiled for the processor."""
+
+LOWER_IS_BETTER = frozenset({"omnidocbench", "fleurs"})
+
+
+class Terms(Record, frozen=True, kw_only=True):
+    """The request with every default filled in. `floor_given`: the user set the floor, so it holds whatever it
+    costs."""
+
+    use_case: UseCase
+    context_tokens: int
+    prefer: Prefer
+    min_tokens_per_s: float
+    floor_given: bool
+    context_given: bool
+    backend: Availability
+    model: str | None
+    drafter: bool
+    kv_type: KvType = "f16"
+
+
+class DrafterChoice(Record, frozen=True, kw_only=True):
+    """Whether to draft, with what, and why (not)."""
+
+    enabled: bool
+    file: DrafterFile | None
+    draft_tokens: int
+    reason: str
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """One configuration that fits, with all that is known of it."""
+
+    model: ModelProfile
+    quant: Quant
+    drafter: DrafterChoice
+    load: Footprint
+    placement: Placement
+    limits: Budget
+    speed: Speed
+    quality: float
+    benchmarks: dict[str, float]
+
+
+class Rejected(Record, frozen=True, kw_only=True):
+    """A file that is not recommended."""
+
+    model: str
+    quant: str
+    code: Code
+    reason: str
+
+
+class Site(Record, frozen=True, kw_only=True):
+    """Where candidates are tried: the machine as the backend sees it, and what of it may be filled."""
+
+    machine: Machine
+    limits: Budget
+    catalog: Catalog
+
+
+def site_of(terms: Terms, machine: Machine, catalog: Catalog) -> Site:
+    gpu = terms.backend.name not in CPU_ONLY_BACKENDS
+    seen = machine if gpu else without_gpus(machine)
+    return Site(machine=seen, limits=budget(machine, gpu=gpu), catalog=catalog)
+
+
+def evaluate(
+    model: ModelProfile, quant: Quant, terms: Terms, machine: Machine, catalog: Catalog
+) -> Candidate | Rejected:
+    """One file on this machine: with its drafter where that is faster, without it otherwise."""
+    site = site_of(terms, machine, catalog)
+    file = drafter_file(model.drafter, quant)
+    plain = configuration(model, quant, terms, site, None)
+    if plain is None:
+        return Rejected(
+            model=model.id, quant=quant.name, code="memory", reason=memory_gap(model, quant, terms, site.limits)
+        )
+    refusal = no_drafter(terms, file)
+    if refusal or file is None:
+        return plain_candidate(plain, refusal)
+    drafted = configuration(model, quant, terms, site, file)
+    if drafted is None:
+        return plain_candidate(plain, "its buffers do not fit beside the model")
+    gain = drafted.speed.decode / plain.speed.plain
+    if gain < WORTHWHILE_GAIN or drafted.placement.mode != plain.placement.mode:
+        return plain_candidate(plain, loss_in_words(plain, drafted, gain))
+    return drafted
+
+
+def plain_candidate(plain: Candidate, reason: str) -> Candidate:
+    choice = DrafterChoice(enabled=False, file=None, draft_tokens=0, reason=reason)
+    return msgspec.structs.replace(plain, drafter=choice)
+
+
+def no_drafter(terms: Terms, file: DrafterFile | None) -> str:
+    """Why no drafter comes into question; empty when one does."""
+    if not terms.drafter:
+        return "switched off in the request"
+    if file is None:
+        return "the catalogue has no drafter file for this model"
+    if not terms.backend.drafter:
+        version = f" {terms.backend.version}" if terms.backend.version else ""
+        return f"{terms.backend.name}{version} does not run Gemma's drafters"
+    return ""
+
+
+def loss_in_words(plain: Candidate, drafted: Candidate, gain: float) -> str:
+    if drafted.placement.mode != plain.placement.mode:
+        return "its memory would push part of the model off the GPU; with a shorter context it may fit"
+    if drafted.speed.draft_tokens == 0:
+        return "no draft length is expected to be faster than plain decoding here"
+    return f"the expected gain is only {gain:.2f}x, below {WORTHWHILE_GAIN}x"
+
+
+def configuration(
+    model: ModelProfile,
+    quant: Quant,
+    terms: Terms,
+    site: Site,
+    file: DrafterFile | None,
+) -> Candidate | None:
+    """One file, with this drafter or none, placed and timed; None where it does not fit."""
+    load = demand(model, quant, terms, file)
+    placed = place(load, site.limits)
+    if placed is None:
+        return None
+    setup = Setup(
+        architecture=model.architecture,
+        weights=load.weights,
+        placement=placed,
+        machine=site.machine,
+        devices=site.catalog.devices,
+        kv_type=terms.kv_type,
+        depth_tokens=min(DEFAULT_DEPTH, terms.context_tokens),
+    )
+    speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
+    scores = quality_parts(model, terms.use_case, site.catalog)
+    choice = DrafterChoice(
+        enabled=file is not None and speed.draft_tokens > 0,
+        file=file,
+        draft_tokens=speed.draft_tokens,
+        reason=f"drafting {speed.draft_tokens} tokens at a time is expected to be {speed.drafter_gain:.2f}x as fast",
+    )
+    return Candidate(
+        model=model,
+        quant=quant,
+        drafter=choice,
+        load=load,
+        placement=placed,
+        limits=site.limits,
+        speed=speed,
+        quality=100 * scores * quant.quality,
+        benchmarks={name: model.benchmarks[name] for name in terms.use_case.weights if name in model.benchmarks},
+    )
+
+
+def demand(model: ModelProfile, quant: Quant, terms: Terms, file: DrafterFile | None) -> Footprint:
+    shape = Shape(context_tokens=terms.context_tokens, kv_type=terms.kv_type, sequences=terms.use_case.concurrent_users)
+    multimodal = any(kind != "text" for kind in terms.use_case.modalities)
+    return footprint(
+        model.architecture,
+        quant,
+        shape,
+        drafter=model.drafter,
+        drafter_file=file,
+        draft_tokens=model.drafter.draft_tokens if file else 0,
+        projector=model.projector if multimodal else None,
+    )
+
+
+def drafter_file(drafter: Drafter, quant: Quant) -> DrafterFile | None:
+    """The drafter's file for a target: QAT with QAT, the smaller one first (it is read once per drafted token)."""
+    matching = [file for file in drafter.files if file.qat == quant.qat] or list(drafter.files)
+    return min(matching, key=lambda file: file.bytes, default=None)
+
+
+def without_gpus(machine: Machine) -> Machine:
+    """The machine as a backend sees it that runs on the processor only."""
+    return msgspec.structs.replace(machine, gpus=())
+
+
+def quality_parts(model: ModelProfile, use_case: UseCase, catalog: Catalog) -> float:
+    """0..1: the use case's benchmarks, each relative to the best of the five sizes, by its weights."""
+    total = sum(use_case.weights.values())
+    return sum(weight * relative(name, model, catalog) for name, weight in use_case.weights.items()) / (total or 1)
+
+
+def relative(name: str, model: ModelProfile, catalog: Catalog) -> float:
+    """A score relative to the best of the catalogue; 0 where it is not published."""
+    if name not in model.benchmarks:
+        return 0.0
+    scores = [other.benchmarks[name] for other in catalog.models.values() if name in other.benchmarks]
+    if name in LOWER_IS_BETTER:
+        return min(scores) / max(model.benchmarks[name], 1e-9)
+    return model.benchmarks[name] / (max(scores) or 1)
+
+
+def memory_gap(model: ModelProfile, quant: Quant, terms: Terms, limits: Budget) -> str:
+    needed = least_memory(model, quant, terms)
+    return f"needs {in_words(needed)}, and {in_words(most_memory(limits))} can be used"
+
+
+def least_memory(model: ModelProfile, quant: Quant, terms: Terms) -> int:
+    """All that it allocates without a drafter, in one memory."""
+    load = demand(model, quant, terms, None)
+    return load.weights.file + load.kv_cache + load.compute + load.projector
+
+
+def most_memory(limits: Budget) -> int:
+    """What could be filled at most: GPUs and main memory together, where they are apart."""
+    return max(limits.device, limits.host) if limits.unified else limits.device + limits.host

@@ -1,0 +1,116 @@
+"""The words beside the numbers: why a pick is the pick, what to mind, and what it would take when nothing fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from advisor import simulate
+from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Terms, demand, least_memory, most_memory
+from advisor.catalog import ModelProfile, Quant
+from advisor.errors import NothingFits
+from advisor.machine import Machine
+from advisor.placement import Budget, budget, in_words, place, usable_gpus
+
+
+def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str, ...]:
+    said = [placement_in_words(pick)]
+    better = [other for other in picks if other.quality > pick.quality * 1.005]
+    if not better:
+        said.append(f"the best of what runs here for {terms.use_case.name.lower()}")
+    else:
+        best = max(better, key=lambda other: other.quality)
+        quality = 100 * pick.quality / best.quality
+        times = pick.speed.decode / best.speed.decode
+        said.append(f"{quality:.0f} % of the quality of {best.model.name}, at {times:.1f}x its speed")
+    if pick.quant.qat:
+        said.append("trained for 4 bits (QAT), so little is lost against the full-size model")
+    return tuple(said)
+
+
+def placement_in_words(pick: Candidate) -> str:
+    placed = pick.placement
+    room = in_words(placed.headroom_bytes)
+    if placed.mode == "gpu":
+        where = "the memory that GPU and system share" if pick.limits.unified else "the GPU"
+        many = f"{len(pick.limits.cards)} GPUs" if len(pick.limits.cards) > 1 else where
+        return f"fits into {many} with {room} to spare"
+    if placed.mode == "experts-on-cpu":
+        return f"the experts of {placed.cpu_expert_layers} of {pick.load.layers} layers stay in main memory"
+    if placed.mode == "split":
+        return f"{placed.gpu_layers} of {pick.load.layers} layers fit on the GPU, the rest runs on the processor"
+    return f"runs on the processor with {room} of memory to spare"
+
+
+def warnings(pick: Candidate, terms: Terms, machine: Machine) -> tuple[str, ...]:
+    return tuple(_warnings(pick, terms, machine))
+
+
+def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
+    yield from simulate.assumptions(machine)
+    yield from backend_warnings(terms, machine)
+    if pick.speed.decode < terms.min_tokens_per_s:
+        yield (
+            f"slower than the {terms.min_tokens_per_s:g} tok/s that {terms.use_case.name.lower()} asks for: "
+            "nothing better is faster here"
+        )
+    if terms.use_case.concurrent_users > 1:
+        yield f"{terms.use_case.concurrent_users} users share the context; the speed is that of one alone"
+    if pick.placement.mode != "gpu" and usable_gpus(machine) and terms.backend.name not in CPU_ONLY_BACKENDS:
+        yield "part of the model is not on the GPU: a shorter context or a smaller model would be faster"
+
+
+def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
+    backend = terms.backend
+    if machine.simulated:
+        yield f"a current {backend.name} is assumed as the backend"
+    elif backend.name not in {known.name for known in machine.backends}:
+        yield f"no backend was found here; a current {backend.name} is assumed"
+    if backend.name in CPU_ONLY_BACKENDS and usable_gpus(machine):
+        yield "the native engine runs on the processor only: install llama.cpp or Ollama to use the GPU"
+
+
+def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine) -> NothingFits:
+    """The error that says what it would take."""
+    limits = budget(machine, gpu=terms.backend.name not in CPU_ONLY_BACKENDS)
+    files = [(least_memory(model, quant, terms), model, quant) for model, quant in capable]
+    needed, model, quant = min(files, key=lambda entry: entry[0])
+    room = f"{in_words(most_memory(limits))} can be used ({'; '.join(limits.notes)})"
+    message = (
+        f"nothing fits: {model.name} ({quant.name}) with {terms.context_tokens:,} tokens of context "
+        f"is the smallest choice and needs {in_words(needed)}; {room}"
+    )
+    shorter = longest_context(model, quant, terms, limits)
+    if shorter:
+        return NothingFits(
+            message,
+            hint=f"A context of {shorter:,} tokens would fit.",
+            command=f"advisor recommend --use-case {terms.use_case.id} --context {shorter}",
+        )
+    if terms.model:
+        return NothingFits(message, hint="A smaller model may fit.", command="advisor recommend")
+    return NothingFits(message, hint=f"It takes a machine with {in_words(needed - most_memory(limits))} more to use.")
+
+
+def longest_context(model: ModelProfile, quant: Quant, terms: Terms, limits: Budget) -> int:
+    """The longest context below the one asked for with which this file fits, a power of two; 0 if none of use does."""
+    context = 1 << (terms.context_tokens - 1).bit_length() - 1 if terms.context_tokens > 1 else 0
+    while context >= 1024:  # noqa: PLR2004 - below, no conversation fits
+        shorter = msgspec.structs.replace(terms, context_tokens=context)
+        if place(demand(model, quant, shorter, None), limits):
+            return context
+        context //= 2
+    return 0
+
+
+def too_slow(fitting: list[Candidate], terms: Terms) -> NothingFits:
+    """The error when memory suffices and speed does not."""
+    best = max(fitting, key=lambda one: one.speed.decode)
+    reach = int(best.speed.decode * 10) / 10
+    return NothingFits(
+        f"nothing that fits reaches {terms.min_tokens_per_s:g} tok/s: the fastest is {best.model.name} "
+        f"({best.quant.name}) at about {best.speed.decode:.1f}",
+        hint="A lower --min-speed shows what there is.",
+        command=f"advisor recommend --use-case {terms.use_case.id} --min-speed {reach:g}",
+    )
