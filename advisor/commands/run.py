@@ -1,0 +1,258 @@
+"""`advisor run`: one answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from advisor.errors import NoBackend, UsageError, unknown_name
+from backends.base import Backend, Model, Options
+
+DEMO = "demo"
+BACKEND = "native"
+AUTO = "auto"
+DRAFT_TOKENS = 3
+CONTEXT_STEP = 4096
+BYTES_PER_TOKEN = 2
+"""A low guess: prose has about four, code three. The context is sized before the model can count."""
+ROOM = 2048
+"""Tokens kept for an answer whose length nobody limits."""
+
+
+@click.command(
+    epilog="\b\nExamples:\n  advisor run 'What is a drafter?'\n  advisor run model.gguf --drafter mtp.gguf 'Hello'"
+    "\n  cat notes.txt | advisor run - --stats"
+)
+@click.argument("words", nargs=-1, required=True, metavar="[MODEL] PROMPT")
+@click.option("--backend", "backend_name", default=BACKEND, show_default=True, help="What runs the model.")
+@click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
+@click.option("--no-drafter", is_flag=True, help="Plain decoding.")
+@click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens drafted per round; 0 is plain decoding.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="Only 0 (greedy) today.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens of the answer.")
+@click.option("--seed", type=int, metavar="N", help="For sampling; greedy answers are always the same.")
+@click.option("--raw", is_flag=True, help="Continue the text as it is, without the chat template.")
+@click.option("--stats", is_flag=True, help="Speed and acceptance, on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def command(
+    words: tuple[str, ...],
+    *,
+    backend_name: str,
+    drafter: Path | None,
+    no_drafter: bool,
+    draft_tokens: str,
+    temperature: float,
+    max_tokens: int | None,
+    seed: int | None,
+    raw: bool,
+    stats: bool,
+    as_json: bool,
+) -> None:
+    """Answer PROMPT with MODEL and print it as it comes.
+
+    MODEL is a GGUF file or `demo`, the embedded model; left out, it is `demo`. PROMPT `-` reads standard input.
+    """
+    if temperature != 0:
+        raise UsageError(
+            f"--temperature is {temperature:g}: the {BACKEND} engine samples greedily only",
+            hint="leave it out; the answer is the most likely one",
+        )
+    name, prompt = parse_words(words)
+    drafts = parse_drafts(draft_tokens)
+    if drafter is not None and no_drafter:
+        raise UsageError("--drafter and --no-drafter exclude each other")
+    use = not no_drafter and drafts != 0
+    model = find_model(name, drafter if use else None, use_drafter=use, drafts=drafts)
+    model = fitted(model, prompt, max_tokens)
+    backend = usable(backend_name)
+
+    # The client brings an HTTP library; errors of usage should not wait for it.
+    from advisor.client import running  # noqa: PLC0415
+    from advisor.demo import collect  # noqa: PLC0415
+
+    shown = Printer(quiet=as_json)
+    with running(backend, backend.plan(model, Options())) as client:
+        options: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "seed": seed}
+        events = (
+            client.complete(prompt, **options) if raw else client.chat([{"role": "user", "content": prompt}], **options)
+        )
+        try:
+            answer = collect(events, lambda piece: shown.show(piece.text, thought=piece.thought))
+        finally:
+            shown.end()
+    timings = msgspec.to_builtins(answer.timings)
+    if as_json:
+        document = {
+            "schema": "advisor.run/1",
+            "text": answer.text,
+            "reasoning": answer.thought,
+            "finish_reason": answer.reason,
+            "model": model.name,
+            "backend": backend.name,
+            "timings": timings,
+            "drafter": {
+                "active": bool(answer.timings.draft_n),
+                "draft_tokens": model.draft_tokens,
+                "accepted_per_position": timings["accepted_per_position"],
+            },
+        }
+        click.echo(json.dumps(document, ensure_ascii=False))
+    elif answer.reason == "length" and max_tokens is None:
+        click.echo("(the context is full: the answer ends here)", err=True)
+    if stats:
+        for line in stats_lines(timings):
+            click.echo(line, err=True)
+
+
+class Printer:
+    """Prints an answer as it comes: text to standard output, thoughts dimmed to standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._open = False
+
+    def show(self, text: str, *, thought: bool) -> None:
+        if self._quiet:
+            return
+        # Some of it may be written by others: on a terminal, control characters could do more than show text.
+        if (sys.stderr if thought else sys.stdout).isatty():
+            text = "".join(c for c in text if c.isprintable() or c in "\n\t")
+        if thought:
+            click.secho(text, dim=True, nl=False, err=True)
+        else:
+            click.echo(text, nl=False)
+            self._open = not text.endswith("\n")
+        (sys.stderr if thought else sys.stdout).flush()
+
+    def end(self) -> None:
+        """Leave the cursor at the beginning of a line, however the answer ended."""
+        if self._open:
+            click.echo()
+            self._open = False
+
+
+def parse_words(words: tuple[str, ...]) -> tuple[str, str]:
+    """MODEL and the text of PROMPT.
+
+    Raises:
+        UsageError: there are more than two words, or nothing to answer.
+    """
+    if len(words) > 2:  # noqa: PLR2004 - MODEL and PROMPT
+        raise UsageError(
+            "there are more than two arguments", hint="put the prompt in quotes", command="advisor run --help"
+        )
+    name, prompt = words if len(words) == 2 else (DEMO, words[0])  # noqa: PLR2004
+    if len(words) == 1 and (prompt == DEMO or prompt.lower().endswith(".gguf")):
+        raise UsageError("there is no prompt", command=f"advisor run {prompt} 'What is a drafter?'")
+    if prompt == "-":
+        prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    if not prompt.strip():
+        raise UsageError("the prompt is empty")
+    return name, prompt
+
+
+def parse_drafts(text: str) -> int | None:
+    """The number of drafts, None for `auto`.
+
+    Raises:
+        UsageError: neither a number from 0 to 15 nor `auto`.
+    """
+    if text == AUTO:
+        return None
+    most = 15
+    if not text.isdecimal() or int(text) > most:
+        raise UsageError(f"--draft-tokens is {text!r}: a number from 0 to {most}, or {AUTO}")
+    return int(text)
+
+
+def find_model(name: str, drafter: Path | None, *, use_drafter: bool, drafts: int | None) -> Model:
+    """The files of MODEL.
+
+    Raises:
+        UsageError: no such model.
+        NoBackend: it is in the catalogue but not on this machine.
+    """
+    tokens = drafts if drafts is not None else DRAFT_TOKENS
+    if name == DEMO:
+        from advisor import demo  # noqa: PLC0415
+
+        model = demo.pair(drafter=use_drafter)
+        return msgspec.structs.replace(
+            model, drafter=drafter or model.drafter, draft_tokens=tokens if use_drafter else 0
+        )
+    if name.lower().endswith(".gguf") or Path(name).exists() or "/" in name:
+        path = Path(name).expanduser()
+        return Model(name=path.stem, target=path, drafter=drafter, draft_tokens=tokens if drafter else 0)
+    raise _elsewhere(name)
+
+
+def _elsewhere(name: str) -> Exception:
+    """The error for a model whose files are not here: where they are, and what to type then."""
+    from advisor.catalog import load  # noqa: PLC0415
+
+    catalog = load()
+    try:
+        model = catalog.model(name)
+    except UsageError:
+        return unknown_name("model", name, [DEMO, *catalog.models], command="advisor models")
+    quant = min((q for q in model.quants if q.qat), key=lambda q: q.bytes, default=model.quants[0])
+    draft = next((d for d in model.drafter.files if d.qat == quant.qat), model.drafter.files[0])
+    return NoBackend(
+        f"the files of {model.name} are not on this machine",
+        hint=f"get {quant.file} from https://huggingface.co/{quant.repo} "
+        f"and its drafter {draft.file} from https://huggingface.co/{draft.repo}",
+        command=f"advisor run {Path(quant.file).name} --drafter {Path(draft.file).name} PROMPT",
+    )
+
+
+def fitted(model: Model, prompt: str, max_tokens: int | None) -> Model:
+    """The model with a context that holds prompt and answer, as far as it was trained for.
+
+    Raises:
+        RuntimeFailed: the file is not what it should be.
+    """
+    from advisor import gguf  # noqa: PLC0415
+
+    header, _ = gguf.pair(model.target, model.drafter)
+    needed = len(prompt.encode()) // BYTES_PER_TOKEN + (max_tokens or ROOM)
+    context = -(-needed // CONTEXT_STEP) * CONTEXT_STEP
+    return msgspec.structs.replace(model, context_tokens=min(context, header.context_length or context))
+
+
+def usable(name: str) -> Backend:
+    """The backend of that name, if it can be used here.
+
+    Raises:
+        UsageError: no such backend.
+        NoBackend: it cannot be used here.
+    """
+    from backends.base import load  # noqa: PLC0415
+
+    backend = load(name)
+    found = backend.detect()
+    if not found.available:
+        raise NoBackend(f"{name} cannot be used here: {found.why_not}", hint=found.hint or "")
+    return backend
+
+
+def stats_lines(timings: dict[str, Any]) -> list[str]:
+    """Speed and acceptance in words."""
+    lines = [
+        f"prompt   {timings['prompt_n']} tokens, {timings['prompt_per_second'] or 0:,.0f} tokens/s",
+        f"answer   {timings['predicted_n']} tokens, {timings['predicted_per_second'] or 0:,.1f} tokens/s",
+    ]
+    drafted, accepted = timings["draft_n"] or 0, timings["draft_n_accepted"] or 0
+    if not drafted:
+        return [*lines, "drafter  none"]
+    return [*lines, f"drafter  {accepted} of {drafted} accepted ({accepted / drafted:.0%}); {positions(timings)}"]
+
+
+def positions(timings: dict[str, Any]) -> str:
+    """How often each position of a draft was right."""
+    shares = timings["accepted_per_position"]
+    return "by position " + ", ".join(f"{share:.0%}" for share in shares) if shares else "positions not counted"
