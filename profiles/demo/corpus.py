@@ -311,6 +311,7 @@ class Pick:
 NOTE_26_CPU = "It is fast on a CPU because only 3.8 billion parameters are active for each token."
 NOTE_31_OR_26 = "For more speed take 26B-A4B (14.2 GB), which reads far less per token."
 NOTE_31_QUALITY = "If quality matters more than speed, 31B (17.3 GB) fits too with a short context."
+NOTE_BF16 = "BF16 (61.4 GB) fits too, but it is slower and hardly better."
 NOTE_16_CARD = "26B-A4B (14.2 GB) fits 16 GB of video memory only with a context of about 8K and no drafter."
 PICKS: dict[str, tuple[Pick, ...]] = {
     "memory": (
@@ -327,7 +328,7 @@ PICKS: dict[str, tuple[Pick, ...]] = {
         Pick(40, B31, "Q8_0", drafter=True, other=NOTE_31_OR_26),
         Pick(48, B31, "Q8_0", "32K", True, NOTE_31_OR_26),
         Pick(64, B31, "Q8_0", "256K", True, NOTE_31_OR_26),
-        Pick(128, B31, "BF16", "256K", True, "Q8_0 (32.6 GB) is almost as good and faster."),
+        Pick(128, B31, "Q8_0", "256K", True, NOTE_BF16),
     ),
     "vram": (
         Pick(2, E2B, other="It is tight, so keep the context short."),
@@ -345,8 +346,8 @@ PICKS: dict[str, tuple[Pick, ...]] = {
         Pick(40, B31, "Q8_0", drafter=True, other=NOTE_31_OR_26),
         Pick(48, B31, "Q8_0", "32K", True, NOTE_31_OR_26),
         Pick(64, B31, "Q8_0", "256K", True, NOTE_31_OR_26),
-        Pick(80, B31, "BF16", "32K", True, "Q8_0 (32.6 GB) is almost as good and leaves room for several users."),
-        Pick(128, B31, "BF16", "256K", True, "The room that is left serves several users at once."),
+        Pick(80, B31, "Q8_0", "256K", True, NOTE_BF16),
+        Pick(128, B31, "Q8_0", "256K", True, "The room that is left serves several users at once."),
     ),
     "ram": (
         Pick(2, None),
@@ -371,6 +372,11 @@ PICKS: dict[str, tuple[Pick, ...]] = {
         Pick(64, B31, "Q8_0", "32K", True, NOTE_31_OR_26),
         Pick(96, B31, "Q8_0", "256K", True, NOTE_31_OR_26),
     ),
+    "small": (
+        Pick(4, E2B, other="Close everything else and expect a few tokens per second."),
+        Pick(8, E2B, context="32K", other="E4B (4.2 GB) is better but about half as fast."),
+        Pick(16, E4B, context="32K", other="12B (6.7 GB) fits too but is very slow there."),
+    ),
     "shared": (
         Pick(8, E4B),
         Pick(16, B12, context="32K", drafter=True),
@@ -381,7 +387,7 @@ PICKS: dict[str, tuple[Pick, ...]] = {
 }
 PLACES = {
     "memory": "{n} GB", "vram": "{n} GB of video memory", "ram": "{n} GB of RAM", "mac": "{n} GB of unified memory",
-    "shared": "{n} GB of shared memory",
+    "shared": "{n} GB of shared memory", "small": "{n} GB of RAM",
 }
 OVERHEAD = 1.0  # compute buffers and a margin, GB
 DRAFTER_EXTRA = {"e2b": 0.4, "e4b": 0.4, "12b": 0.6, "26b": 0.6, "31b": 0.6}  # the drafter's file and its buffers, GB
@@ -907,7 +913,7 @@ def examples() -> Iterator[Example]:
 # --- documents ----------------------------------------------------------------------------------------------------------------------------------
 
 SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "__pycache__", "_pyrepl"})
-SOURCE_LINES = 60
+SOURCE_LINES = 160
 
 
 def documents() -> Iterator[Document]:
@@ -939,7 +945,7 @@ def topic_documents(path: Path) -> Iterator[Document]:
     for node in ast.walk(pair[1]) if pair else ():
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(value, (ast.Constant, ast.JoinedStr)):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(value, ast.Constant):
                     topic, text = f"topic.{key.value}", str(ast.literal_eval(value)).strip()
                     yield Document(topic, text, split_of(topic))
 
