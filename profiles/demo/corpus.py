@@ -429,6 +429,9 @@ def room_clause(pick: Pick, place: str, size: int) -> str:
         what = f"At {pick.context} context it needs about {gb(need)}; macOS lets the GPU use about {gb(left + need)}"
         return what + "."
     where = {"vram": " of the card" if size > 8 else ""}.get(place, "")
+    if place == "vram" and pick.model is not None and pick.model.table:
+        end = f"so about {gb(left)} stay free" if left >= 0.6 else "which just fits" if left >= 0 else "a little more than it has"
+        return f"Its embedding table stays in RAM; at {pick.context} context the card needs about {gb(need)}, {end}."
     if left < 0.6:
         return f"At {pick.context} context it needs about {gb(need)}, which just fits."
     return f"At {pick.context} context it needs about {gb(need)}, so about {gb(left)}{where} stay free."
