@@ -242,6 +242,11 @@ class Catalog(Record, frozen=True, kw_only=True):
         return found
 
 
+def as_data(record: Record | dict[str, Any]) -> Any:
+    """Plain dicts, lists and numbers for JSON: msgspec alone does not encode `Bytes` and `Bandwidth`."""
+    return msgspec.to_builtins(record, enc_hook=int)
+
+
 def plain_model(name: str) -> str:
     """A model's name without what all five share: `google/gemma-4-26B-A4B-it` -> `26b-a4b`."""
     plain = name.strip().lower().replace(" ", "-").rpartition("/")[2]
