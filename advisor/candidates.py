@@ -34,6 +34,7 @@ class Terms(Record, frozen=True, kw_only=True):
     floor_given: bool
     context_given: bool
     backend: Availability
+    backend_asked: str | None
     model: str | None
     drafter: bool
     kv_type: KvType = "f16"
@@ -60,6 +61,11 @@ class Candidate(Record, frozen=True, kw_only=True):
     speed: Speed
     quality: float
     benchmarks: dict[str, float]
+
+    @property
+    def on_cards(self) -> bool:
+        """Whether any of it is in the memory of a discrete GPU (then embeddings are held twice)."""
+        return self.placement.mode != "cpu" and not self.limits.unified
 
 
 class Rejected(Record, frozen=True, kw_only=True):

@@ -122,10 +122,13 @@ def unified_budget(machine: Machine, gpu: Gpu, host: int) -> tuple[int, str]:
         share, note = 0.9, "a tenth of the shared memory is left to the system"
     else:
         share, note = 3 / 4, "the GPU can use about 3/4 of the shared memory where the driver is set so"
-    wired = min(int(total * share), gpu.memory_total_bytes)
-    if host < wired:
-        return host, f"{host / GIB:.1f} GiB of the shared memory is free"
-    return wired, note
+    limit = int(total * share)
+    if not machine.simulated and gpu.memory_total_bytes < total:
+        limit, note = gpu.memory_total_bytes, "the limit that the driver reports for the GPU"
+    limit = min(limit, gpu.memory_free_bytes)
+    if host < limit:
+        return host, f"{host / GIB:.1f} GiB of the shared memory can be used"
+    return limit, note
 
 
 def place(load: Footprint, limits: Budget) -> Placement | None:

@@ -28,8 +28,8 @@ SPEED_THAT_SUFFICES = 400.0
 """Tokens per second beyond which faster is no better for one person."""
 
 HYBRID_PENALTY = 0.1
-"""For a model that is partly beside the GPU: its prompts are read slowly, long contexts slow it further, and the estimate
-is rougher. A model that is all on the GPU wins until it is about 10 % worse."""
+"""For a model that is partly beside the GPU: its prompts are read slowly, long contexts slow it further, and the
+estimate is rougher. A model that is all on the GPU wins until it is about 10 % worse."""
 
 OFFICIAL_BONUS = 0.004
 """Between files of almost the same quality: the model's makers, and files trained for their format."""
@@ -131,6 +131,7 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
         floor_given=request.min_tokens_per_s is not None,
         context_given=request.context_tokens is not None,
         backend=choose_backend(request.backend, machine),
+        backend_asked=request.backend,
         model=catalog.model(request.model).id if request.model else None,
         drafter=request.drafter,
     )

@@ -15,18 +15,27 @@ from advisor.placement import Budget, budget, in_words, place, usable_gpus
 
 
 def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str, ...]:
-    said = [placement_in_words(pick)]
-    better = [other for other in picks if other.quality > pick.quality * 1.005]
-    if not better:
-        said.append(f"the best of what runs here for {terms.use_case.name.lower()}")
-    else:
-        best = max(better, key=lambda other: other.quality)
-        quality = 100 * pick.quality / best.quality
-        times = pick.speed.decode / best.speed.decode
-        said.append(f"{quality:.0f} % of the quality of {best.model.name}, at {times:.1f}x its speed")
+    """Why this one: where it fits, and what it gives and takes compared with the others."""
+    said = [placement_in_words(pick), compared(pick, picks, terms)]
     if pick.quant.qat:
         said.append("trained for 4 bits (QAT), so little is lost against the full-size model")
     return tuple(said)
+
+
+def compared(pick: Candidate, picks: list[Candidate], terms: Terms) -> str:
+    """The pick against the best of the others, a runner-up against the pick."""
+    first = picks[0]
+    if pick is not first:
+        return f"{relation(pick, first)} {first.model.name}"
+    best = max(picks, key=lambda other: other.quality)
+    if best is pick:
+        return f"the best of what runs here for {terms.use_case.name.lower()}"
+    return f"{relation(pick, best)} {best.model.name}, the best that runs here"
+
+
+def relation(one: Candidate, other: Candidate) -> str:
+    quality, times = 100 * one.quality / other.quality, one.speed.decode / other.speed.decode
+    return f"{quality:.0f} % of the quality and {times:.1f}x the speed of"
 
 
 def placement_in_words(pick: Candidate) -> str:

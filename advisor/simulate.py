@@ -108,16 +108,16 @@ def sold_size(device: Device, size: int) -> int:
 
 def desktop(parts: tuple[Part, ...], memory: int | None) -> Machine:
     """A PC with discrete GPUs, or with none."""
-    gpus = [gpu_of(item, item.memory or int(min(item.device.memory))) for item in parts for _ in range(item.count)]
+    gpus = [gpu_of(item, item.memory or int(item.device.memory[0])) for item in parts for _ in range(item.count)]
     total = memory or assumed_memory(sum(gpu.memory_total_bytes for gpu in gpus))
     basis: dict[str, Basis] = {
         "cpu": "assumed",
         "memory.total_bytes": "simulated" if memory else "assumed",
         "memory.bandwidth_bytes_per_s": "assumed",
     }
-    if gpus:
-        basis["gpus.memory_total_bytes"] = "simulated" if any(item.memory for item in parts) else "catalogue"
-        basis["gpus.bandwidth_bytes_per_s"] = "catalogue"
+    for index in range(len(gpus)):
+        basis[f"gpus.{index}.memory_total_bytes"] = "catalogue"
+        basis[f"gpus.{index}.bandwidth_bytes_per_s"] = "catalogue"
     return Machine(
         os="linux",
         arch="x86_64",
@@ -137,9 +137,9 @@ def desktop(parts: tuple[Part, ...], memory: int | None) -> Machine:
 def assumed_memory(graphics: int) -> int:
     """What is usual beside so much graphics memory: twice as much, 16 GiB at least; 16 GiB without a GPU."""
     size = 16 * GIB
-    while size < graphics:
+    while size < 2 * graphics:
         size *= 2
-    return size if graphics < 16 * GIB else max(size, 32 * GIB)
+    return size
 
 
 def system_on_chip(item: Part, memory: int | None) -> Machine:
@@ -148,10 +148,10 @@ def system_on_chip(item: Part, memory: int | None) -> Machine:
     if memory and item.memory and abs(memory - item.memory) > 0.03 * memory:
         raise wrong(f"--simulate: {device.name} has one memory, but two sizes are given", EXAMPLE)
     given = item.memory or (sold_size(device, memory) if memory else None)
-    total = given or int(min(device.memory, default=16 * GIB))
+    total = given or int(device.memory[0] if device.memory else 16 * GIB)
     apple = device.vendor == "apple"
     cores = device.cores or ASSUMED_CORES
-    arm = apple or "gb10" in device.id or (device.kind == "cpu" and device.vendor == "other")
+    arm = device.vendor in ("apple", "nvidia", "other")
     shared = device.kind == "soc"
     basis: dict[str, Basis] = {
         "cpu": "catalogue" if device.cores else "assumed",

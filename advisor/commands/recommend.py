@@ -1,0 +1,107 @@
+"""`advisor recommend`: the Gemma 4 that suits a machine, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast, get_args
+
+import click
+import msgspec
+
+from advisor import catalog, simulate
+from advisor.candidates import Prefer
+from advisor.errors import UsageError, unknown_name
+from advisor.machine import Machine
+from advisor.ranking import Request, rank
+from advisor.report import document
+
+EPILOG = """\b
+Examples:
+  advisor recommend
+  advisor recommend --use-case coding --prefer quality
+  advisor recommend --simulate "RTX 4090, 64GB" --context 32768
+  advisor recommend --simulate "M3 Max 64GB" --json
+  advisor detect --json > box.json; advisor recommend --machine box.json
+
+\b
+Exit codes: 0 a recommendation, 2 wrong usage, 3 nothing fits, 4 the backend cannot be used.
+"""
+
+
+def one_of(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A value of `--prefer`, in any case."""
+    if value is None:
+        return None
+    if value.lower() not in get_args(Prefer):
+        raise unknown_name(f"value of --{parameter.name}", value, get_args(Prefer), command="advisor recommend --help")
+    return value.lower()
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.recommend/1, see `advisor schema`).")
+@click.option(
+    "--use-case",
+    metavar="U",
+    default="chat",
+    show_default=True,
+    help="chat, coding, reasoning, agents, vision, audio, long-context, mobile, desktop, production or max-quality.",
+)
+@click.option("--context", type=int, metavar="N", help="Tokens of context; the use case's by default.")
+@click.option("--prefer", metavar="P", callback=one_of, help="balanced, quality or speed.")
+@click.option("--min-speed", type=float, metavar="T", help="Tokens per second at least; the use case's by default.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
+@click.option("--model", metavar="M", help="Only this one: e2b, e4b, 12b, 26b or 31b.")
+@click.option(
+    "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
+)
+@click.option(
+    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
+)
+@click.option("--no-drafter", is_flag=True, help="Do not consider drafters.")
+def command(  # noqa: PLR0917 - click passes them by name
+    as_json: bool,
+    use_case: str,
+    context: int | None,
+    prefer: str | None,
+    min_speed: float | None,
+    backend: str | None,
+    model: str | None,
+    spec: str | None,
+    file: Path | None,
+    no_drafter: bool,
+) -> None:
+    """Recommend the Gemma 4 that suits this machine: model, file, placement and drafter, with memory and speed.
+
+    Nothing is downloaded or started, and no network is used.
+    """
+    known = catalog.load()
+    request = Request(
+        use_case=use_case,
+        context_tokens=context,
+        prefer=cast(Prefer | None, prefer),
+        min_tokens_per_s=min_speed,
+        backend=backend,
+        model=model,
+        drafter=not no_drafter,
+    )
+    ranking = rank(request, the_machine(spec, file, known), known)
+    answer = document(ranking, options={"--backend": backend} if backend else {})
+    if as_json:
+        click.echo(msgspec.json.encode(answer))
+        return
+    from advisor import terminal  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
+
+    terminal.show(answer)
+
+
+def the_machine(spec: str | None, file: Path | None, known: catalog.Catalog) -> Machine:
+    """The machine to recommend for: described, read from a file, or this one."""
+    if spec is not None and file is not None:
+        raise UsageError("--simulate and --machine exclude each other", command="advisor recommend --help")
+    if spec is not None:
+        return simulate.parse(spec, known)
+    if file is not None:
+        return simulate.read(file)
+    from advisor.detection import detect  # noqa: PLC0415 - a simulated machine needs no probes
+
+    return detect(known.devices.values())

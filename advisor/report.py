@@ -1,0 +1,340 @@
+"""What a ranking looks like: the document `advisor.recommend/1` as records, and its JSON Schema.
+
+Fields are only added within a schema number. Names, units and meaning are the contract; `terminal` prints the same for
+people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from advisor import __version__
+from advisor.candidates import Candidate, Code, Prefer
+from advisor.machine import Basis, Machine
+from advisor.placement import Mode, drafter_demand, spread_overhead
+from advisor.ranking import Ranking, Recommendation, Rejected
+
+SCHEMA = "advisor.recommend/1"
+
+Bytes = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+Rate = Annotated[float, Meta(ge=0)]
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """Base of the document's records."""
+
+
+class CpuPart(Part, frozen=True, kw_only=True):
+    name: str
+    cores: Count
+    threads: Count
+    features: tuple[str, ...]
+
+
+class MemoryPart(Part, frozen=True, kw_only=True):
+    total_bytes: Bytes
+    available_bytes: Bytes
+    limit_bytes: Bytes | None
+    limit_source: str | None
+    bandwidth_bytes_per_s: Bytes | None
+    unified: bool
+
+
+class GpuPart(Part, frozen=True, kw_only=True):
+    name: str
+    vendor: str
+    index: Count
+    memory_total_bytes: Bytes
+    memory_free_bytes: Bytes
+    bandwidth_bytes_per_s: Bytes | None
+
+
+class BackendPart(Part, frozen=True, kw_only=True):
+    name: str
+    available: bool
+    version: str | None
+    drafter: bool
+    why_not: str | None
+
+
+class MachinePart(Part, frozen=True, kw_only=True):
+    os: str
+    simulated: bool
+    cpu: CpuPart
+    memory: MemoryPart
+    gpus: tuple[GpuPart, ...]
+    backends: tuple[BackendPart, ...]
+    basis: dict[str, Basis]
+
+
+class RequestPart(Part, frozen=True, kw_only=True):
+    """The request with its defaults filled in; `backend` is null where the choice was left to advisor."""
+
+    use_case: str
+    context_tokens: Count
+    prefer: Prefer
+    min_tokens_per_s: Rate
+    backend: str | None
+    drafter: bool
+
+
+class DrafterPart(Part, frozen=True, kw_only=True):
+    enabled: bool
+    repo: str | None
+    file: str | None
+    file_bytes: Bytes | None
+    draft_tokens: Count
+    reason: str
+
+
+class PlacementPart(Part, frozen=True, kw_only=True):
+    """`gpu_layers` as llama.cpp counts: all layers and the output head are one more than the model has layers."""
+
+    mode: Mode
+    gpu_layers: Count
+    cpu_expert_layers: Count
+    layers: Count
+
+
+class MemoryUse(Part, frozen=True, kw_only=True):
+    """The five parts add up to `total_bytes`, and so do `device_bytes` and `host_bytes`. Beside a discrete GPU the
+    token embedding is held twice (once as the output head), so `weights_bytes` is more than the file.
+    `budget_bytes` and `headroom_bytes`: of the GPUs where any is used, of main memory otherwise."""
+
+    weights_bytes: Bytes
+    kv_cache_bytes: Bytes
+    compute_bytes: Bytes
+    drafter_bytes: Bytes
+    projector_bytes: Bytes
+    total_bytes: Bytes
+    device_bytes: Bytes
+    host_bytes: Bytes
+    budget_bytes: Bytes
+    headroom_bytes: int
+
+
+class SpeedPart(Part, frozen=True, kw_only=True):
+    """Tokens per second of one user at `depth_tokens`; `low` and `high` hold about four times in five."""
+
+    depth_tokens: Count
+    decode_tokens_per_s: Rate
+    low: Rate
+    high: Rate
+    plain_tokens_per_s: Rate
+    drafter_gain: Rate
+    prefill_tokens_per_s: Rate
+
+
+class QualityPart(Part, frozen=True, kw_only=True):
+    """`score`: 0..100, the use case's benchmarks relative to the best size, times what the file keeps."""
+
+    score: Rate
+    benchmarks: dict[str, float]
+
+
+class CostPart(Part, frozen=True, kw_only=True):
+    per_million_tokens: Rate
+    currency: str
+    assumptions: tuple[str, ...]
+
+
+class RecommendationPart(Part, frozen=True, kw_only=True):
+    rank: Annotated[int, Meta(ge=1)]
+    model: str
+    name: str
+    repo: str
+    file: str
+    file_bytes: Bytes
+    quant: str
+    backend: str
+    drafter: DrafterPart
+    placement: PlacementPart
+    memory: MemoryUse
+    speed: SpeedPart
+    quality: QualityPart
+    cost: CostPart | None
+    basis: dict[str, Basis]
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    command: str
+
+
+class RejectedPart(Part, frozen=True, kw_only=True):
+    model: str
+    quant: str
+    code: Code
+    reason: str
+
+
+class Document(Part, frozen=True, kw_only=True):
+    """Which Gemma 4 suits a machine, and why."""
+
+    schema: Literal["advisor.recommend/1"]
+    advisor_version: str
+    generated_at: Annotated[str, Meta(description="RFC 3339, UTC", extra_json_schema={"format": "date-time"})]
+    machine: MachinePart
+    request: RequestPart
+    recommendations: Annotated[tuple[RecommendationPart, ...], Meta(min_length=1)]
+    rejected: tuple[RejectedPart, ...]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the document."""
+    (schema,), definitions = msgspec.json.schema_components([Document], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{SCHEMA.replace('/', ':')}",
+        "title": f"advisor recommend --json ({SCHEMA})",
+        **schema,
+        "$defs": definitions,
+    }
+
+
+def document(ranking: Ranking, *, options: Mapping[str, str] | None = None, now: datetime | None = None) -> Document:
+    """The document of a ranking.
+
+    Args:
+        ranking: what was decided.
+        options: the options of the command line that the launch command must repeat, such as `--backend`.
+        now: when it was generated; the present by default.
+    """
+    terms = ranking.terms
+    return Document(
+        schema=SCHEMA,
+        advisor_version=__version__,
+        generated_at=(now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        machine=machine_part(ranking.machine),
+        request=RequestPart(
+            use_case=terms.use_case.id,
+            context_tokens=terms.context_tokens,
+            prefer=terms.prefer,
+            min_tokens_per_s=terms.min_tokens_per_s,
+            backend=terms.backend_asked,
+            drafter=terms.drafter,
+        ),
+        recommendations=tuple(recommendation_part(entry, ranking, options or {}) for entry in ranking.recommendations),
+        rejected=tuple(rejected_part(entry) for entry in ranking.rejected),
+    )
+
+
+def machine_part(machine: Machine) -> MachinePart:
+    """The machine, less what only `advisor detect` shows."""
+    fields: dict[str, Any] = msgspec.to_builtins(machine)
+    return msgspec.convert(fields, MachinePart)
+
+
+def rejected_part(entry: Rejected) -> RejectedPart:
+    return RejectedPart(model=entry.model, quant=entry.quant, code=entry.code, reason=entry.reason)
+
+
+def recommendation_part(entry: Recommendation, ranking: Ranking, options: Mapping[str, str]) -> RecommendationPart:
+    pick = entry.candidate
+    return RecommendationPart(
+        rank=entry.rank,
+        model=pick.model.id,
+        name=pick.model.name,
+        repo=pick.quant.repo,
+        file=pick.quant.file,
+        file_bytes=int(pick.quant.bytes),
+        quant=pick.quant.name,
+        backend=ranking.terms.backend.name,
+        drafter=drafter_part(pick),
+        placement=PlacementPart(
+            mode=pick.placement.mode,
+            gpu_layers=pick.placement.gpu_layers,
+            cpu_expert_layers=pick.placement.cpu_expert_layers,
+            layers=pick.load.layers,
+        ),
+        memory=memory_use(pick),
+        speed=speed_part(pick),
+        quality=QualityPart(score=round(pick.quality, 1), benchmarks=pick.benchmarks),
+        cost=None,
+        basis=basis_of(pick, ranking.machine),
+        reasons=entry.reasons,
+        warnings=entry.warnings,
+        command=launch_command(pick, ranking, options),
+    )
+
+
+def drafter_part(pick: Candidate) -> DrafterPart:
+    choice = pick.drafter
+    return DrafterPart(
+        enabled=choice.enabled,
+        repo=choice.file.repo if choice.file else None,
+        file=choice.file.file if choice.file else None,
+        file_bytes=int(choice.file.bytes) if choice.file else None,
+        draft_tokens=choice.draft_tokens,
+        reason=choice.reason,
+    )
+
+
+def memory_use(pick: Candidate) -> MemoryUse:
+    """The parts as they are allocated; whatever the two devices hold beyond the other parts is weights."""
+    load, placed = pick.load, pick.placement
+    total = placed.device_bytes + placed.host_bytes
+    drafter = drafter_demand(load.drafter)
+    drafter_bytes = drafter.device + (drafter.host if pick.on_cards else 0)
+    compute = load.compute + (spread_overhead(load, pick.limits) if pick.on_cards else 0)
+    return MemoryUse(
+        weights_bytes=total - load.kv_cache - compute - drafter_bytes - load.projector,
+        kv_cache_bytes=load.kv_cache,
+        compute_bytes=compute,
+        drafter_bytes=drafter_bytes,
+        projector_bytes=load.projector,
+        total_bytes=total,
+        device_bytes=placed.device_bytes,
+        host_bytes=placed.host_bytes,
+        budget_bytes=placed.budget_bytes,
+        headroom_bytes=placed.headroom_bytes,
+    )
+
+
+def speed_part(pick: Candidate) -> SpeedPart:
+    speed = pick.speed
+    return SpeedPart(
+        depth_tokens=speed.depth_tokens,
+        decode_tokens_per_s=round(speed.decode, 2),
+        low=round(speed.low, 2),
+        high=round(speed.high, 2),
+        plain_tokens_per_s=round(speed.plain, 2),
+        drafter_gain=round(speed.drafter_gain, 3),
+        prefill_tokens_per_s=round(speed.prefill, 1),
+    )
+
+
+def basis_of(pick: Candidate, machine: Machine) -> dict[str, Basis]:
+    """Where each number of a recommendation is from."""
+    bandwidth: Basis = "formula"
+    if pick.placement.mode != "gpu" and machine.memory.bandwidth_bytes_per_s is None:
+        bandwidth = "assumed"
+    return {
+        "weights_bytes": "file" if pick.placement.device_bytes == 0 or pick.limits.unified else "formula",
+        "kv_cache_bytes": "formula",
+        "compute_bytes": "formula",
+        "drafter_bytes": "formula" if pick.load.drafter else "file",
+        "projector_bytes": "file",
+        "budget_bytes": "assumed" if machine.simulated else "measured",
+        "decode_tokens_per_s": bandwidth,
+        "plain_tokens_per_s": bandwidth,
+        "drafter_gain": "formula",
+        "prefill_tokens_per_s": "formula",
+        "score": "catalogue",
+        "benchmarks": "catalogue",
+    }
+
+
+def launch_command(pick: Candidate, ranking: Ranking, options: Mapping[str, str]) -> str:
+    """What to type: the model, the file where it is not the first choice, and what differs from the defaults."""
+    words = ["advisor", "launch", pick.model.id, "--quant", pick.quant.name]
+    words += ["--context", str(ranking.terms.context_tokens)]
+    for option, value in options.items():
+        words += [option, value]
+    if not pick.drafter.enabled:
+        words.append("--no-drafter")
+    return " ".join(words)

@@ -1,0 +1,253 @@
+"""The recommendation for people: one pick with its memory and speed, why, what else would run, and what to type.
+
+Readable at 80 columns, without colour and in a pipe: each part of the memory bar has a character of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+from advisor.machine import Record
+from advisor.placement import in_words
+from advisor.report import Document, MachinePart, RecommendationPart, RejectedPart
+from advisor.units import format_file_size
+
+WIDEST = 96
+LABEL_WIDTH = 9
+BAR_WIDTH = 60
+GIB = 1 << 30
+
+
+class Slice(Record, frozen=True, kw_only=True):
+    """One part of the memory bar. `glyph` and its `plain` stand-in (terminals without UTF-8) tell it without colour."""
+
+    name: str
+    size: int
+    glyph: str
+    plain: str
+    style: str
+
+
+def show(document: Document, console: Console | None = None) -> None:
+    """Print a recommendation."""
+    out = console or Console(
+        width=min(shutil.get_terminal_size((80, 24)).columns, WIDEST), highlight=False, markup=False, emoji=False
+    )
+    pick = document.recommendations[0]
+    others = document.recommendations[1:]
+    left_out = list(one_per_model(document.rejected, {entry.model for entry in document.recommendations}))
+    out.print()
+    out.print(headline(pick))
+    out.print(Text(f"{request_line(document)}\n{machine_line(document.machine)}\n", style="dim"))
+    print_trimmed(out, facts(pick, unicode=out.encoding.lower().startswith("utf")))
+    out.print()
+    if others:
+        print_trimmed(out, runners_up(others))
+        out.print()
+    if left_out:
+        print_trimmed(out, rejections(left_out))
+        out.print()
+    label = "To run it there  " if document.machine.simulated else "To run it  "
+    out.print(Text.assemble((label, "dim"), (pick.command, "bold")), soft_wrap=True)
+    out.print()
+
+
+def print_trimmed(out: Console, table: Table) -> None:
+    """Print a table without the blanks that pad its last column: they only show in pipes and in copied text."""
+    for line in out.render_lines(table, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        out.print(Segments([*line, Segment.line()]), end="")
+
+
+def headline(pick: RecommendationPart) -> Text:
+    drafter = "with its drafter" if pick.drafter.enabled else "without a drafter"
+    return Text.assemble((pick.name, "bold"), f"  {pick.quant}, {drafter}, on {pick.backend}")
+
+
+def request_line(document: Document) -> str:
+    asked = document.request
+    return f"for {asked.use_case}, {asked.context_tokens:,} tokens of context, {preference(asked.prefer)}"
+
+
+def preference(prefer: str) -> str:
+    return {"balanced": "quality and speed in balance"}.get(prefer, f"{prefer} first")
+
+
+def machine_line(machine: MachinePart) -> str:
+    memory = machine.memory.limit_bytes or machine.memory.total_bytes
+    parts = [] if machine.memory.unified or machine.gpus else [machine.cpu.name]
+    names = [gpu.name for gpu in machine.gpus]
+    for name in dict.fromkeys(names):
+        size = next(gpu.memory_total_bytes for gpu in machine.gpus if gpu.name == name)
+        count = f"{names.count(name)}x " if names.count(name) > 1 else ""
+        parts.append(count + name + ("" if machine.memory.unified else f" {short(size)}"))
+    shared = "shared memory" if machine.memory.unified else "main memory"
+    place = "simulated: " if machine.simulated else "on "
+    return place + ", ".join([*parts, f"{short(memory)} {shared}"])
+
+
+def short(size: int) -> str:
+    return in_words(size).replace(".0 ", " ")
+
+
+def facts(pick: RecommendationPart, *, unicode: bool) -> Table:
+    """Speed, memory, why and what to mind: labels left, facts right."""
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="dim", width=LABEL_WIDTH, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Speed", speed_text(pick))
+    table.add_row("", Text(speed_details(pick), style="dim"))
+    table.add_row()
+    parts = segments(pick)
+    table.add_row("Memory", memory_text(pick))
+    table.add_row("", bar(parts, BAR_WIDTH, unicode=unicode))
+    table.add_row("", legend(parts, unicode=unicode))
+    table.add_row()
+    table.add_row("Files", files_text(pick))
+    for label, lines in (("Why", pick.reasons), ("Drafter", (pick.drafter.reason,)), ("Note", pick.warnings)):
+        for index, line in enumerate(lines):
+            table.add_row("" if index else label, line)
+    return table
+
+
+def speed_text(pick: RecommendationPart) -> Text:
+    speed = pick.speed
+    text = Text.assemble((f"{rate(speed.decode_tokens_per_s)} tok/s", "bold"))
+    text.append(f", between {rate(speed.low)} and {rate(speed.high)}")
+    if pick.drafter.enabled:
+        text.append(f"; {rate(speed.plain_tokens_per_s)} without the drafter")
+    return text
+
+
+def speed_details(pick: RecommendationPart) -> str:
+    speed = pick.speed
+    prompt = f"prompts are read at about {two_digits(speed.prefill_tokens_per_s)} tok/s"
+    return f"estimated, {speed.depth_tokens:,} tokens into a conversation; {prompt}"
+
+
+def files_text(pick: RecommendationPart) -> str:
+    drafter = f", drafter {format_file_size(pick.drafter.file_bytes)}" if pick.drafter.file_bytes else ""
+    return f"{format_file_size(pick.file_bytes)} from {pick.repo}{drafter}"
+
+
+def two_digits(value: float) -> str:
+    """An estimate with no more digits than it deserves."""
+    magnitude = 10 ** max(0, len(str(int(value))) - 2)
+    return f"{round(value / magnitude) * magnitude:,}"
+
+
+def rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits are enough for an estimate
+
+
+def memory_text(pick: RecommendationPart) -> Text:
+    """How full the memory is that counts, and what else is used."""
+    memory = pick.memory
+    used = memory.budget_bytes - memory.headroom_bytes
+    where = "main memory" if pick.placement.mode == "cpu" else "GPU memory"
+    text = Text.assemble((in_words(used), "bold"), f" of {in_words(memory.budget_bytes)} {where} that may be used")
+    if memory.device_bytes and memory.host_bytes:
+        text.append(f"; {in_words(memory.host_bytes)} main memory")
+    return text
+
+
+def segments(pick: RecommendationPart) -> list[Slice]:
+    """The bar's parts, of the memory that counts: what is elsewhere is not in the bar. Empty parts are left out."""
+    memory = pick.memory
+    used = memory.budget_bytes - memory.headroom_bytes
+    drafter = min(memory.drafter_bytes, used)
+    share = kv_share(pick)
+    cache = int(memory.kv_cache_bytes * share)
+    weights = used - drafter - cache - memory.compute_bytes - memory.projector_bytes
+    parts = [
+        Slice(name="weights", size=max(0, weights), glyph="█", plain="#", style="blue"),
+        Slice(name="KV cache", size=cache, glyph="▓", plain="=", style="cyan"),
+        Slice(name="compute", size=memory.compute_bytes, glyph="▒", plain="+", style="magenta"),
+        Slice(name="projector", size=memory.projector_bytes, glyph="▚", plain="%", style="yellow"),
+        Slice(name="drafter", size=drafter, glyph="▞", plain="*", style="green"),
+        Slice(name="free", size=max(0, memory.headroom_bytes), glyph="·", plain=".", style="dim"),
+    ]
+    return [part for part in parts if part.size or part.name == "free"]
+
+
+def kv_share(pick: RecommendationPart) -> float:
+    """The share of the KV cache in the memory that counts; only a layer split divides it."""
+    if pick.placement.mode != "split":
+        return 1.0
+    return pick.placement.gpu_layers / max(1, pick.placement.layers)
+
+
+def bar(parts: list[Slice], width: int, *, unicode: bool) -> Text:
+    """Each part in proportion, at least one character wide."""
+    text = Text()
+    for part, length in zip(parts, lengths([part.size for part in parts], width), strict=True):
+        text.append((part.glyph if unicode else part.plain) * length, style=part.style)
+    return text
+
+
+def lengths(sizes: list[int], width: int) -> list[int]:
+    """Whole characters for each size, `width` in all; what is there is seen, so rounding is paid by the largest."""
+    total = sum(sizes) or 1
+    found = [max(1, round(size * width / total)) if size else 0 for size in sizes]
+    largest = found.index(max(found))
+    found[largest] = max(1, found[largest] + width - sum(found))
+    return found
+
+
+def legend(parts: list[Slice], *, unicode: bool) -> Text:
+    text = Text()
+    for part in parts:
+        # Joined by no-break spaces, so that a narrow terminal wraps between the parts only.
+        text.append(part.glyph if unicode else part.plain, style=part.style)
+        text.append(f"\N{NO-BREAK SPACE}{part.name} {in_words(part.size)}".replace(" ", "\N{NO-BREAK SPACE}"))
+        text.append("  " if part is not parts[-1] else "")
+    if not unicode:
+        text.plain = text.plain.replace("\N{NO-BREAK SPACE}", " ")
+    return text
+
+
+def runners_up(others: Iterable[RecommendationPart]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("Would run too", no_wrap=True)
+    table.add_column("file", no_wrap=True)
+    table.add_column("tok/s", justify="right", no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
+    table.add_column("quality", justify="right", no_wrap=True)
+    table.add_column("where", no_wrap=True)
+    for other in others:
+        table.add_row(
+            other.name.removeprefix("Gemma 4 "),
+            other.quant,
+            rate(other.speed.decode_tokens_per_s),
+            in_words(other.memory.total_bytes),
+            f"{other.quality.score:.0f}",
+            {"gpu": "GPU", "cpu": "processor"}.get(other.placement.mode, "GPU + processor"),
+        )
+    return table
+
+
+def one_per_model(rejected: Iterable[RejectedPart], shown: set[str]) -> Iterator[RejectedPart]:
+    """The first file of each model that has none above: the files are in the catalogue's order, best first."""
+    seen = set(shown)
+    for entry in sorted(rejected, key=lambda entry: entry.code == "capability" and "-bit" in entry.reason):
+        if entry.model not in seen:
+            seen.add(entry.model)
+            yield entry
+
+
+def rejections(rejected: Iterable[RejectedPart]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("Would not", no_wrap=True)
+    table.add_column("because")
+    for entry in rejected:
+        table.add_row(entry.model, entry.reason)
+    return table
