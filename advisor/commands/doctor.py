@@ -16,8 +16,8 @@ from advisor.machine import Machine, Problem
 from advisor.probes.diagnosis import diagnose
 from advisor.probes.host import Findings, Local, Recorder
 
-SAMPLE = 60
-"""Characters of each thing read that are printed; --json has them all."""
+SOURCE, SAMPLE = 42, 24
+"""Characters of each path or command line, and of what it said, that are printed; --json has them all."""
 
 
 @click.command(epilog="\b\nExamples:\n  advisor doctor\n  advisor doctor --json > report.json")
@@ -68,10 +68,12 @@ def _problem_lines(problems: tuple[Problem, ...]) -> list[Line]:
 
 
 def _finding_lines(findings: Findings) -> list[Line]:
-    """What was read, one line each: enough to see where a figure comes from."""
-    lines = [("Read", "each with its first line; advisor doctor --json has everything")]
+    """What was read, one line each: enough to see where a figure is from."""
+    lines = [("Read", "the beginning of each; advisor doctor --json has everything")]
     for source, text in (*findings.files.items(), *findings.tools.items()):
-        lines.append(("", source if len(source) <= SAMPLE else source[: SAMPLE - 3] + "..."))
-        first = text.partition("\n")[0].strip()
-        lines.append(("", "  " + (first if len(first) <= SAMPLE else first[: SAMPLE - 3] + "...")))
+        lines.append(("", f"{_cut(source, SOURCE)}  {_cut(' '.join(text[:SAMPLE].split()), SAMPLE)}"))
     return lines
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

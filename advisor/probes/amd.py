@@ -137,7 +137,7 @@ def _integrated(host: Host, card: drm.Card, name: str) -> bool:
     if any(device == card.device for device, _ in NAMES):
         return False
     maker = host.read(f"{card.folder}/mem_info_vram_vendor")
-    return maker in ("", "unknown") and name.endswith("Graphics")
+    return maker in ("", "unknown") and "Graphics" in name
 
 
 def _name(host: Host, card: drm.Card) -> str:

@@ -210,8 +210,18 @@ class Replay:
         return self._nvml
 
 
+KEPT_LINES = {"/proc/self/mountinfo": "cgroup", "/proc/self/status": "Cpus_allowed_list"}
+KEPT_NAMES = {
+    "/": ".dockerenv",
+    "/run": ".containerenv",
+    "/dev": "kfd nvidiactl",
+    "/usr/lib/wsl/lib": "libnvidia-ml.so.1",
+}
+"""What a recording keeps of files and folders that also tell of other things: the words that a probe looks for."""
+
+
 class Recorder:
-    """Another host, keeping what it answers. Mount points are reduced to those of cgroups: the rest is private."""
+    """Another host, keeping what it answers and was asked for, and no more."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -240,15 +250,15 @@ class Recorder:
     def read(self, path: str) -> str:
         text = self.host.read(path)
         if text:
-            lines = text.splitlines()
-            kept = [line for line in lines if "cgroup" in line] if path.endswith("/mountinfo") else lines
-            self._files[path] = "\n".join(kept)
+            word = KEPT_LINES.get(path, "")
+            self._files[path] = "\n".join(line for line in text.splitlines() if word in line)
         return text
 
     def names(self, folder: str) -> tuple[str, ...]:
         names = self.host.names(folder)
-        if names:
-            self._folders[folder] = names
+        kept = [name for name in names if name in KEPT_NAMES[folder].split()] if folder in KEPT_NAMES else names
+        if kept:
+            self._folders[folder] = tuple(kept)
         return names
 
     def run(self, argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
