@@ -303,6 +303,9 @@ T = TypeVar("T")
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where the wheel has it: ten times faster."""
 
+LARGEST_FILE = 64 * 1024
+"""In bytes. libyaml recurses on nested brackets: a hundred thousand of them would end the process without a word."""
+
 
 def load(folder: Path | None = None) -> Catalog:
     """The catalogue of `folder`, or advisor's own. Read once; changes on disk are not seen afterwards.
@@ -310,11 +313,12 @@ def load(folder: Path | None = None) -> Catalog:
     Raises:
         ProfileError: naming the file and the key that is wrong.
     """
-    return _load(folder)
+    return load_folder(folder)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(folder: Path | None) -> Catalog:
+def load_folder(folder: Path | None) -> Catalog:
+    """The uncached part of `load`; its cache can be cleared by tests."""
     root: Traversable = files("profiles") if folder is None else folder
     label = "profiles" if folder is None else str(folder)
     models = sorted(_models(root, label), key=lambda model: model.architecture.parameters)
@@ -378,20 +382,24 @@ def _documents(folder: Traversable, label: str) -> Iterator[tuple[str, Any]]:
 def read(file: Traversable, where: str) -> Any:
     """The plain data of one YAML file: dicts, lists, strings, finite numbers, booleans and nulls."""
     try:
-        text = file.read_bytes().decode("utf-8")
+        content = file.read_bytes()
+        text = content.decode("utf-8")
     except OSError as error:
         raise ProfileError(f"{where}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ProfileError(f"{where}: byte {error.start}: not UTF-8", hint="Save the file as UTF-8.") from error
+    if len(content) > LARGEST_FILE:
+        raise ProfileError(f"{where}: larger than {LARGEST_FILE} bytes", hint="Split it into several files.")
     try:
         node = yaml.compose(text, Loader=Loader)
+        return {} if node is None else Tree(where).value(node, "")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ProfileError(f"{where}: {line}not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ProfileError(f"{where}: {line}not valid YAML: {problem}") from error
     except RecursionError as error:
         raise ProfileError(f"{where}: nested too deeply") from error
-    return {} if node is None else Tree(where).value(node, "")
 
 
 class Tree:
@@ -472,6 +480,8 @@ def _explained(message: str, where: str, prefix: str) -> ProfileError:
     if field := re.match(r"Object (?:contains unknown|missing required) field `(.+)`", problem):
         inner = f"{inner}.{field[1]}" if inner else field[1]
         problem = "unknown key" if "unknown" in problem else "missing"
+    if "matching regex" in problem:
+        problem = "must not be empty"
     key = f"{prefix}.{inner}" if prefix and inner else prefix or inner
     return wrong(where, key, problem)
 

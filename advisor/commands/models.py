@@ -68,7 +68,9 @@ def console() -> Console:
 def show_catalog(out: Console, catalog: Catalog) -> None:
     """All models, one a line, and how to see more."""
     rows = [_catalog_row(profile) for profile in catalog.models.values()]
-    out.print(_table({"Model": "", "Parameters": "", "Context": "", "Input": "", "Size": ">", "MMLU-Pro": ">"}, rows))
+    out.print(
+        _table({"Model": "", "Parameters": "fold", "Context": "", "Input": "fold", "Size": ">", "MMLU-Pro": ">"}, rows)
+    )
     out.print()
     for profile in catalog.models.values():
         out.print(_pair(profile.id, profile.summary))
