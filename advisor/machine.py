@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Cpu(Record, frozen=True, kw_only=True):
-    """The processor. `features`: instruction sets that matter to a runtime, in lower case (`avx2`, `avx512_vnni`, `neon`)."""
+    """The processor. `features`: instruction sets that matter to a runtime, in lower case (`avx2`, `neon`)."""
 
     name: str
     vendor: str = "unknown"

@@ -16,6 +16,9 @@ from advisor.machine import Machine, Problem
 from advisor.probes.diagnosis import diagnose
 from advisor.probes.host import Findings, Local, Recorder
 
+PCI = "/sys/bus/pci/devices/"
+"""Every device is asked for its vendor; printed, they would be most of the report."""
+
 SOURCE, SAMPLE = 42, 24
 """Characters of each path or command line, and of what it said, that are printed; --json has them all."""
 
@@ -71,6 +74,8 @@ def _finding_lines(findings: Findings) -> list[Line]:
     """What was read, one line each: enough to see where a figure is from."""
     lines = [("Read", "the beginning of each; advisor doctor --json has everything")]
     for source, text in (*findings.files.items(), *findings.tools.items()):
+        if source.startswith(PCI):
+            continue
         lines.append(("", f"{_cut(source, SOURCE)}  {_cut(' '.join(text[:SAMPLE].split()), SAMPLE)}"))
     return lines
 

@@ -6,6 +6,7 @@ both at once, from this process's group up to the root, and the tightest wins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from advisor.probes.host import Host, size
 
 UNLIMITED = 1 << 60
 """Version 1 writes 'no limit' as the largest page-aligned number, about 2^63; anything from here on is none."""
+
+ENGINES = re.compile(r"/docker[/-]|kubepods|cri-containerd|libpod|/lxc[./]")
+"""How the groups of containers are named; a service called docker.service, or a program of that name, is none."""
 
 KUBELET = "/var/run/secrets/kubernetes.io"
 
@@ -58,7 +62,6 @@ def probe(host: Host) -> tuple[Memory, tuple[Problem, ...]]:
 def environment(host: Host) -> str:
     """`container`, `wsl` or `native`."""
     groups = host.read("/proc/1/cgroup") + host.read("/proc/self/cgroup")
-    engines = ("docker", "kubepods", "containerd", "libpod", "/lxc", "garden")
     marks = (
         ".dockerenv" in host.names("/"),
         bool(host.names(KUBELET)),
@@ -66,7 +69,7 @@ def environment(host: Host) -> str:
         "KUBERNETES_SERVICE_HOST" in host.environ,
         # WSL sets `container=wsl`, which is no container in this sense.
         host.environ.get("container", "wsl") != "wsl",
-        any(engine in groups for engine in engines),
+        bool(ENGINES.search(groups)),
     )
     if host.system == "Linux" and any(marks):
         return "container"

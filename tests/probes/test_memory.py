@@ -87,6 +87,11 @@ def test_a_desktop_session_has_no_limit() -> None:
     assert found.memory.available_bytes == 57841236 * 1024
 
 
+def test_a_service_called_docker_is_no_container() -> None:
+    found = with_files("rx7900xtx", files={"/proc/self/cgroup": "0::/system.slice/docker.service"})
+    assert machine(found).environment == "native"
+
+
 def test_wsl_is_told_and_is_no_container() -> None:
     found = machine(with_files("wsl", environ={"container": "wsl"}))
     assert found.environment == "wsl"
