@@ -166,7 +166,7 @@ def configuration(
         enabled=file is not None and speed.draft_tokens > 0,
         file=file,
         draft_tokens=speed.draft_tokens,
-        reason=f"drafting {speed.draft_tokens} tokens at a time is expected to be {speed.drafter_gain:.2f}x as fast",
+        reason=f"{drafted_in_words(speed.draft_tokens)} at a time should give {speed.drafter_gain:.2f}x the speed",
     )
     return Candidate(
         model=model,
@@ -179,6 +179,10 @@ def configuration(
         quality=100 * scores * quant.quality,
         benchmarks={name: model.benchmarks[name] for name in terms.use_case.weights if name in model.benchmarks},
     )
+
+
+def drafted_in_words(count: int) -> str:
+    return "drafting one token" if count == 1 else f"drafting {count} tokens"
 
 
 def demand(model: ModelProfile, quant: Quant, terms: Terms, file: DrafterFile | None) -> Footprint:

@@ -97,13 +97,13 @@ def host_budget(machine: Machine) -> tuple[int, tuple[str, ...]]:
     memory = machine.memory
     reserve = min(HOST_RESERVE, memory.total_bytes // 4)
     amount = memory.total_bytes - reserve
-    notes = [f"{reserve / GIB:.1f} GiB of main memory is left to the system"]
+    notes = [f"{in_words(reserve)} of main memory is left to the system"]
     if memory.limit_bytes is not None and memory.limit_bytes - CONTAINER_RESERVE < amount:
         amount = memory.limit_bytes - CONTAINER_RESERVE
-        notes = [f"memory is limited to {memory.limit_bytes / GIB:.1f} GiB by {memory.limit_source or 'a limit'}"]
+        notes = [f"memory is limited to {in_words(memory.limit_bytes)} by {memory.limit_source or 'a limit'}"]
     if not machine.simulated and memory.available_bytes < amount:
         amount = memory.available_bytes
-        notes = [f"{memory.available_bytes / GIB:.1f} GiB of main memory is free now"]
+        notes = [f"{in_words(memory.available_bytes)} of main memory is free now"]
     return max(0, amount), tuple(notes)
 
 
@@ -127,7 +127,7 @@ def unified_budget(machine: Machine, gpu: Gpu, host: int) -> tuple[int, str]:
         limit, note = gpu.memory_total_bytes, "the limit that the driver reports for the GPU"
     limit = min(limit, gpu.memory_free_bytes)
     if host < limit:
-        return host, f"{host / GIB:.1f} GiB of the shared memory can be used"
+        return host, f"{in_words(host)} of the shared memory can be used"
     return limit, note
 
 

@@ -7,7 +7,7 @@ floor is ordered by a utility that weighs quality (published benchmarks by use c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import log
 
 from advisor.candidates import Candidate, Prefer, Rejected, Terms, evaluate
@@ -105,9 +105,15 @@ def rank(request: Request, machine: Machine, catalog: Catalog) -> Ranking:
         )
         for position, pick in enumerate(picks, start=1)
     )
-    order = list(catalog.models)
-    rejected.sort(key=lambda item: order.index(item.model))
+    rejected.sort(key=nearest_first(catalog))
     return Ranking(machine=machine, terms=terms, recommendations=recommendations, rejected=tuple(rejected))
+
+
+def nearest_first(catalog: Catalog) -> Callable[[Rejected], tuple[int, bool, int]]:
+    """Orders what was rejected: by model, the file that was nearest to fitting first."""
+    models = list(catalog.models)
+    sizes = {(model.id, quant.name): int(quant.bytes) for model in catalog.models.values() for quant in model.quants}
+    return lambda one: (models.index(one.model), one.code == "capability", sizes[one.model, one.quant])
 
 
 # ---- The request

@@ -23,6 +23,7 @@ COMMAND = 'advisor recommend --simulate "RTX 4090, 64GB"'
 
 MAX_GPUS = 16
 LARGEST_MEMORY = 16 << 40
+ROUNDING = 0.005
 LARGEST_FILE = 1 << 20
 
 ASSUMED_CORES = 8
@@ -80,20 +81,18 @@ def part(word: str, catalog: Catalog) -> Part:
         count, name = int(match["count"]), match["rest"]
     if not 1 <= count <= MAX_GPUS:
         raise wrong(f"--simulate {short(word)}: {count} devices; 1 to {MAX_GPUS} are possible", EXAMPLE)
-    device = catalog.find_device(name)
-    if device is not None:
-        return Part(device, count, None)
     match = re.fullmatch(rf"(?P<name>.*\S)\s+(?P<size>{SIZE.pattern})", name, re.IGNORECASE | re.ASCII)
     if match is None:
         return Part(catalog.device(name), count, None)
-    device = catalog.device(match["name"])
+    # The whole name first: some devices are told apart by their memory (`RTX 3080 12GB`).
+    device = catalog.find_device(name) or catalog.device(match["name"])
     return Part(device, count, sold_size(device, parse_size(match["size"])))
 
 
 def sold_size(device: Device, size: int) -> int:
-    """The size of a memory that this device is sold with; within 3 %, for `24GB` against 24 GiB and the like."""
+    """The memory that this device is sold with, whether its maker counts in GB or GiB."""
     for known in device.memory:
-        if abs(known - size) <= 0.03 * known:
+        if any(abs(known - meant) <= ROUNDING * known for meant in (size, size * 10**9 // GIB)):
             return int(known)
     if not device.memory:
         return size
@@ -123,7 +122,7 @@ def desktop(parts: tuple[Part, ...], memory: int | None) -> Machine:
         arch="x86_64",
         simulated=True,
         cpu=Cpu(
-            name=f"assumed: {ASSUMED_CORES} cores with AVX2",
+            name=f"{ASSUMED_CORES}-core processor with AVX2 (assumed)",
             cores=ASSUMED_CORES,
             threads=2 * ASSUMED_CORES,
             features=("avx2",),
@@ -145,7 +144,7 @@ def assumed_memory(graphics: int) -> int:
 def system_on_chip(item: Part, memory: int | None) -> Machine:
     """A SoC whose GPU shares the system's memory, or a board that has only its processor."""
     device = item.device
-    if memory and item.memory and abs(memory - item.memory) > 0.03 * memory:
+    if memory and item.memory and sold_size(device, memory) != item.memory:
         raise wrong(f"--simulate: {device.name} has one memory, but two sizes are given", EXAMPLE)
     given = item.memory or (sold_size(device, memory) if memory else None)
     total = given or int(device.memory[0] if device.memory else 16 * GIB)

@@ -20,7 +20,7 @@ from advisor.units import format_file_size
 
 WIDEST = 96
 LABEL_WIDTH = 9
-BAR_WIDTH = 60
+BAR_WIDTH = 64
 GIB = 1 << 30
 
 
@@ -70,7 +70,8 @@ def print_trimmed(out: Console, table: Table) -> None:
 
 def headline(pick: RecommendationPart) -> Text:
     drafter = "with its drafter" if pick.drafter.enabled else "without a drafter"
-    return Text.assemble((pick.name, "bold"), f"  {pick.quant}, {drafter}, on {pick.backend}")
+    engine = "the native engine" if pick.backend == "native" else pick.backend
+    return Text.assemble((pick.name, "bold"), f"  {pick.quant}, {drafter}, on {engine}")
 
 
 def request_line(document: Document) -> str:
@@ -113,6 +114,7 @@ def facts(pick: RecommendationPart, *, unicode: bool) -> Table:
     table.add_row("", legend(parts, unicode=unicode))
     table.add_row()
     table.add_row("Files", files_text(pick))
+    table.add_row()
     for label, lines in (("Why", pick.reasons), ("Drafter", (pick.drafter.reason,)), ("Note", pick.warnings)):
         for index, line in enumerate(lines):
             table.add_row("" if index else label, line)
@@ -130,8 +132,8 @@ def speed_text(pick: RecommendationPart) -> Text:
 
 def speed_details(pick: RecommendationPart) -> str:
     speed = pick.speed
-    prompt = f"prompts are read at about {two_digits(speed.prefill_tokens_per_s)} tok/s"
-    return f"estimated, {speed.depth_tokens:,} tokens into a conversation; {prompt}"
+    prompt = f"prompts about {two_digits(speed.prefill_tokens_per_s)} tok/s"
+    return f"estimated {speed.depth_tokens:,} tokens into a text; {prompt}"
 
 
 def files_text(pick: RecommendationPart) -> str:
@@ -204,14 +206,19 @@ def lengths(sizes: list[int], width: int) -> list[int]:
 
 
 def legend(parts: list[Slice], *, unicode: bool) -> Text:
-    text = Text()
+    """What each character of the bar is; lines break between the parts only."""
+    text, used = Text(), 0
     for part in parts:
-        # Joined by no-break spaces, so that a narrow terminal wraps between the parts only.
+        said = f" {part.name} {in_words(part.size)}"
+        if used and used + 2 + 1 + len(said) > BAR_WIDTH:
+            text.append("\n")
+            used = 0
+        elif used:
+            text.append("  ")
+            used += 2
         text.append(part.glyph if unicode else part.plain, style=part.style)
-        text.append(f"\N{NO-BREAK SPACE}{part.name} {in_words(part.size)}".replace(" ", "\N{NO-BREAK SPACE}"))
-        text.append("  " if part is not parts[-1] else "")
-    if not unicode:
-        text.plain = text.plain.replace("\N{NO-BREAK SPACE}", " ")
+        text.append(said)
+        used += 1 + len(said)
     return text
 
 
@@ -236,9 +243,9 @@ def runners_up(others: Iterable[RecommendationPart]) -> Table:
 
 
 def one_per_model(rejected: Iterable[RejectedPart], shown: set[str]) -> Iterator[RejectedPart]:
-    """The first file of each model that has none above: the files are in the catalogue's order, best first."""
+    """Of each model that has no place above, the file that was nearest to fitting: they come in that order."""
     seen = set(shown)
-    for entry in sorted(rejected, key=lambda entry: entry.code == "capability" and "-bit" in entry.reason):
+    for entry in rejected:
         if entry.model not in seen:
             seen.add(entry.model)
             yield entry
