@@ -75,7 +75,8 @@ class Quant(Record, frozen=True, kw_only=True):
     """One downloadable target file. `bits`: nominal bits per weight class, for ordering and for what differs by tensor.
 
     `embedding_bits`, `dense_bits`, `expert_bits`: bits per weight of the embedding tables, of what every token reads,
-    and of the routed experts, where a publisher keeps them apart; 0 means "as the file's average".
+    and of the routed experts, where a publisher keeps them apart; 0 means "as the file's average". `bytes` counts all
+    parts. Publishers upload again now and then: what the Hub says at download may differ by some kB.
     """
 
     name: Text
@@ -91,6 +92,14 @@ class Quant(Record, frozen=True, kw_only=True):
     """Share of the BF16 model's quality that is kept, 0..1."""
     quality_source: Text
     source: Text
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What to fetch: `file` alone, or all parts of `x-00001-of-00002.gguf`; a runtime is given the first."""
+        split = re.fullmatch(r"(.+)-00001-of-(\d{5})\.gguf", self.file)
+        if split is None:
+            return (self.file,)
+        return tuple(f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in range(1, int(split[2]) + 1))
 
 
 class DrafterFile(Record, frozen=True, kw_only=True):
@@ -220,19 +229,22 @@ class Catalog(Record, frozen=True, kw_only=True):
     def find_device(self, name: str) -> Device | None:
         """The device that a driver or a person calls so, or None: a laptop chip is never taken for the desktop card.
 
-        A memory size at the end (`V100 32GB`) is allowed where the device is sold with it.
+        A memory size at the end (`V100 32GB`) is allowed where the device is sold with it, and decides between bins of
+        one chip (`M3 Max 36GB`).
         """
         if found := self._called(plain_device(name)):
-            return found
+            return found[0]
         sized = re.fullmatch(r"(.*\S)[\s-]+(\d{1,4}) ?gi?b\s*", name.lower())
-        found = self._called(plain_device(sized[1])) if sized else None
-        return found if sized and found and sold_with(found, int(sized[2])) else None
+        bins = self._called(plain_device(sized[1])) if sized else []
+        return next((device for device in bins if sized and sold_with(device, int(sized[2]))), None)
 
-    def _called(self, plain: str) -> Device | None:
-        for device in self.devices.values():
-            if plain and any(plain == plain_device(known) for known in (device.id, device.name, *device.aliases)):
-                return device
-        return None
+    def _called(self, plain: str) -> list[Device]:
+        """The devices of that name, then those that have it as an alias."""
+        known = self.devices.values() if plain else ()
+        named = [device for device in known if plain in (plain_device(device.id), plain_device(device.name))]
+        return named + [
+            device for device in known if plain in map(plain_device, device.aliases) and device not in named
+        ]
 
     def device(self, name: str) -> Device:
         """The device of that name, whatever its case, spaces and vendor prefix."""
@@ -349,7 +361,7 @@ def _devices(root: Traversable, label: str) -> Iterator[Device]:
                 key = f"groups[{index}].devices[{position}]"
                 device = convert({**shared, **fields}, Device, where, key)
                 ids.add(device.id, where, f"{key}.id")
-                for name in {plain_device(name) for name in (device.id, device.name, *device.aliases)}:
+                for name in {plain_device(device.id), plain_device(device.name)}:
                     names.add(name, where, f"{key}.name")
                 if not device.memory and device.kind != "cpu":
                     raise wrong(where, f"{key}.memory", "a GPU or SoC needs at least one memory size")

@@ -35,6 +35,8 @@ from advisor.errors import UsageError
         ("Apple M3 Max", "m3-max"),
         ("M3 Max 64GB", "m3-max"),
         ("M3 Max 36GB", "m3-max-300"),
+        ("Apple M4 Max 36 GB", "m4-max-410"),
+        ("M4 Max 128GB", "m4-max"),
         ("Apple M3", "m3"),
         ("13th Gen Intel(R) Core(TM) i9-13900K", "core-i9-13900k"),
         ("AMD Ryzen 9 7950X 16-Core Processor", "ryzen-9-7950x"),

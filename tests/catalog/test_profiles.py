@@ -206,6 +206,12 @@ def test_names_of_files_belong_to_the_model(model: ModelProfile) -> None:
         assert file.file.endswith(".gguf")
 
 
+def test_files_in_several_parts(catalog: Catalog) -> None:
+    files = {quant.name: quant.files for quant in catalog.models["26b"].quants}
+    assert files["Q8_0"] == ("gemma-4-26B-A4B-it-Q8_0.gguf",)
+    assert [file[-23:] for file in files["BF16"]] == ["BF16-00001-of-00002.gguf"[1:], "BF16-00002-of-00002.gguf"[1:]]
+
+
 def test_audio_only_where_the_model_hears(catalog: Catalog) -> None:
     assert [name for name in MODELS if "audio" in catalog.models[name].modalities] == ["e2b", "e4b", "12b"]
 
