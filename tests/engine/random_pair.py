@@ -63,12 +63,17 @@ def vocabulary() -> tuple[list[str], list[int]]:
 class Writer:
     """A GGUF of one architecture with random tensors, reproducible by `seed`."""
 
-    def __init__(self, path: Path, architecture: str, seed: int) -> None:
+    def __init__(self, path: Path, architecture: str, seed: int, *, precise: bool = False) -> None:
         self.out = gguf.GGUFWriter(path, architecture)
+        self.precise = precise
         self.random = np.random.default_rng(seed)
 
-    def matrix(self, name: str, columns: int, rows: int, scale: float = 0.08) -> None:
-        values = self.random.normal(0, scale, (rows, columns)).astype(np.float32)
+    def matrix(self, name: str, columns: int, rows: int, *, zero: tuple[int, ...] = ()) -> None:
+        values = self.random.normal(0, 0.08, (rows, columns)).astype(np.float32)
+        values[list(zero)] = 0
+        if self.precise:
+            self.out.add_tensor(f"{name}.weight", values)
+            return
         kind = gguf.GGMLQuantizationType.Q4_0
         self.out.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
 
@@ -94,7 +99,7 @@ class Writer:
 
     def metadata(self, shape: Shape, shared_kv: int) -> None:
         out, arch = self.out, self.out.arch
-        out.add_context_length(8192)
+        out.add_context_length(131072)
         out.add_embedding_length(shape.width)
         out.add_block_count(len(shape.sliding))
         out.add_feed_forward_length(shape.ffn)
@@ -141,15 +146,21 @@ def rope(shape: Shape) -> np.ndarray:
     return np.array([1.0] * (half // 4) + [1e30] * (half - half // 4), np.float32)
 
 
-def write_target(path: Path, shape: Shape = TARGET, seed: int = 1) -> None:
-    w = Writer(path, "gemma4", seed)
+def write_target(path: Path, shape: Shape = TARGET, *, endless: bool = False, precise: bool = False) -> None:
+    """A target.
+
+    Args:
+        endless: it never ends an answer by itself: no score for the tokens that would.
+        precise: 32-bit weights, whose rounding is too small to change an answer.
+    """
+    w = Writer(path, "gemma4", seed=1, precise=precise)
     layers, width = len(shape.sliding), shape.width
     w.metadata(shape, layers - OWN_KV)
     w.out.add_uint32("gemma4.embedding_length_per_layer_input", shape.per_layer)
     w.out.add_float32("gemma4.final_logit_softcapping", 30.0)
     size = w.tokenizer()
     w.matrix("token_embd", width, size)
-    w.matrix("output", width, size)
+    w.matrix("output", width, size, zero=(1, 5) if endless else ())
     w.ones("output_norm", width)
     w.out.add_tensor("rope_freqs.weight", rope(shape))
     w.matrix("per_layer_token_embd", shape.per_layer * layers, size)
@@ -180,9 +191,9 @@ def write_drafter(path: Path, backbone: int = TARGET.width, architecture: str = 
     w.close()
 
 
-def write(folder: Path) -> Pair:
+def write(folder: Path, *, endless: bool = False, precise: bool = False) -> Pair:
     """The pair in `folder`: `random.gguf` and `random-drafter.gguf`."""
     pair = Pair(folder / "random.gguf", folder / "random-drafter.gguf")
-    write_target(pair.target)
+    write_target(pair.target, endless=endless, precise=precise)
     write_drafter(pair.drafter)
     return pair

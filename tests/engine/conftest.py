@@ -1,0 +1,95 @@
+"""Pairs, engines and servers for the engine's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backends.base import Endpoint, Model, Options
+from backends.native import Native
+from backends.native.engine import Engine
+from backends.native.library import api
+from tests.engine import random_pair
+from tests.engine.random_pair import Pair
+
+GGML_TYPE_F32 = 0
+DEMO = Path(__file__).parents[2] / "profiles" / "demo"
+
+
+@pytest.fixture(scope="session")
+def worst_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Random weights: a drafter that is never right."""
+    return random_pair.write(tmp_path_factory.mktemp("random"))
+
+
+@pytest.fixture(scope="session")
+def endless_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Random weights, and an answer that only its limit ends."""
+    return random_pair.write(tmp_path_factory.mktemp("endless"), endless=True)
+
+
+@pytest.fixture(scope="session")
+def demo_pair(worst_pair: Pair) -> Pair:
+    """The embedded pair; the random one stands in only as long as the repository has none."""
+    pair = Pair(DEMO / "demo.gguf", DEMO / "demo-drafter.gguf")
+    return pair if pair.target.exists() and pair.drafter.exists() else worst_pair
+
+
+def engine(pair: Pair, **options: int) -> Iterator[Engine]:
+    made = Engine(pair.target, pair.drafter, **{"context_tokens": 2048, **options})  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def worst(worst_pair: Pair) -> Iterator[Engine]:
+    """Never right, small micro-batches, and one thread: then a row alone and among others gives the same to the bit."""
+    yield from engine(worst_pair, micro_batch=48, threads=1)
+
+
+@pytest.fixture(scope="session")
+def precise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """All in 32 bits: what is left of rounding is far smaller than the effect of one lost token."""
+    pair = random_pair.write(tmp_path_factory.mktemp("precise"), precise=True)
+    library = api()
+    default = library.llama_context_default_params
+
+    def exact() -> object:
+        params = default()
+        params.type_k = params.type_v = GGML_TYPE_F32
+        return params
+
+    library.llama_context_default_params = exact  # type: ignore[attr-defined]
+    try:
+        made = Engine(pair.target, pair.drafter, context_tokens=2048, micro_batch=48)
+    finally:
+        library.llama_context_default_params = default  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def demo(demo_pair: Pair, worst_pair: Pair) -> Iterator[Engine]:
+    yield from engine(demo_pair, **({"threads": 1} if demo_pair == worst_pair else {}))
+
+
+@pytest.fixture(scope="module")
+def backend() -> Native:
+    return Native()
+
+
+@pytest.fixture(scope="module")
+def endpoint(backend: Native, endless_pair: Pair) -> Iterator[Endpoint]:
+    """A server of the endless pair."""
+    model = Model(
+        name="endless",
+        target=endless_pair.target,
+        drafter=endless_pair.drafter,
+        draft_tokens=3,
+        context_tokens=65536,
+    )
+    started = backend.start(backend.plan(model, Options()))
+    yield started
+    backend.stop(started)

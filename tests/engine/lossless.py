@@ -1,0 +1,103 @@
+"""Whether drafted decoding gives what plain decoding gives, and what counts as the same.
+
+llama.cpp computes a row alone and the same row among others by different kernels, and the scores differ in their last
+digits. Where plain decoding's two best tokens lie closer than that, either is right: a near-tie. Everything else must
+be equal. (On the processor, flash attention splits a single row over the threads from 512 cells on and adds the parts up
+in 16 bits; random weights amplify that. With one thread and without rollbacks nothing differs at all.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from backends.native.engine import Engine
+from backends.native.library import Hidden
+
+
+class Verdict(NamedTuple):
+    """`ties`: places where the two parted at a near-tie. `wrong`: a place where they parted otherwise, -1 for none."""
+
+    ties: int
+    wrong: int
+    gap: float = 0.0
+
+
+class Scripted:
+    """A drafter that knows the answer and errs at random: every pattern of acceptance, whatever the model.
+
+    Args:
+        answer: the plain answer; beyond its end it goes on with nonsense.
+        start: tokens of the prompt.
+        errors: share of guesses that are wrong.
+    """
+
+    def __init__(self, answer: Sequence[int], start: int, errors: float, seed: int = 0) -> None:
+        self.answer, self.start, self.errors = list(answer), start, errors
+        self.random = np.random.default_rng(seed)
+
+    def draft(self, token: int, hidden: Hidden, position: int, count: int) -> list[int]:
+        given = position - self.start + 1
+        right = [*self.answer[given : given + count], *[7] * count][:count]
+        return [guess if self.random.random() >= self.errors else 8 for guess in right]
+
+    def close(self) -> None: ...
+
+
+def tokens(engine: Engine, prompt: Sequence[int], drafts: int, limit: int) -> list[int]:
+    """The answer to `prompt`."""
+    return [token for found in engine.generate(prompt, draft_tokens=drafts, max_tokens=limit) for token in found.tokens]
+
+
+def noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int], rows: int) -> float:
+    """The largest difference of a score between decoding `answer` one by one, `rows` at a time, and with rollbacks.
+
+    Rolling back lays the cache out differently, and sums are taken in another order.
+    """
+    target = engine.target
+    target.prefill(prompt)
+    alone = np.concatenate([target.step([token]).copy() for token in answer])
+    target.prefill(prompt)
+    together = np.concatenate([target.step(answer[at : at + rows]).copy() for at in range(0, len(answer), rows)])
+    target.prefill(prompt)
+    back = []
+    for token in answer:
+        at = target.length
+        back.append(target.step([token, *[7] * (rows - 1)])[:1].copy())
+        target.keep(at + 1)
+    return float(max(np.abs(alone - together).max(), np.abs(alone - np.concatenate(back)).max()))
+
+
+def gap(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """How far plain decoding's two best tokens lie apart after `prompt` and `answer`."""
+    scores = engine.target.prefill(prompt)
+    for token in answer:
+        scores = engine.target.step([token])
+    assert scores is not None
+    second, first = np.partition(scores[-1], -2)[-2:]
+    return float(first - second)
+
+
+def same(engine: Engine, prompt: Sequence[int], plain: list[int], drafted: list[int], rows: int) -> Verdict:
+    """Compare two answers; after a near-tie, go on with plain decoding from where the drafted answer went.
+
+    Args:
+        rows: how many were decoded at a time; the noise is measured for this prompt and these rows, where needed.
+    """
+    ties = 0
+    while plain != drafted:
+        at = next((i for i, (a, b) in enumerate(zip(plain, drafted, strict=False)) if a != b), None)
+        if at is None:
+            return Verdict(ties, min(len(plain), len(drafted)))
+        apart = gap(engine, prompt, plain[:at])
+        # Each of the two scores may be off by the noise.
+        if apart > 2 * noise(engine, prompt, plain[: at + 1], rows):
+            return Verdict(ties, at, apart)
+        ties += 1
+        begun = drafted[: at + 1]
+        rest = [] if begun[-1] in engine.end else tokens(engine, [*prompt, *begun], 0, max(1, len(plain) - len(begun)))
+        plain = [*begun, *rest][: max(len(plain), len(begun))]
+        drafted = drafted[: len(plain)] if plain[-1] not in engine.end else drafted
+    return Verdict(ties, -1)
