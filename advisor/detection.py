@@ -15,6 +15,7 @@ import msgspec
 from advisor.catalog import Device
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory, Problem
 from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, names, nvidia, windows
+from advisor.probes.bandwidth import Estimate
 from advisor.probes.host import Found, Host, Local
 from backends.base import availabilities
 
@@ -59,6 +60,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
     unified = any(each.unified for each in found)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
     gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
+    main, rate = _shared_rate(main, rate, gpus)
     return Machine(
         os=SYSTEMS.get(host.system, host.system.lower()),
         os_version=host.release,
@@ -114,6 +116,14 @@ def _gpus(
             else:
                 gpus.append(gpu)
     return tuple(gpus), basis
+
+
+def _shared_rate(main: Memory, rate: Estimate, gpus: tuple[Gpu, ...]) -> tuple[Memory, Estimate]:
+    """What the catalogue knows of a GPU in main memory holds for main memory too, and better than a guess."""
+    shared = [gpu.bandwidth_bytes_per_s for gpu in gpus if gpu.integrated and gpu.device]
+    if rate.basis != "assumed" or not main.unified or not shared or shared[0] is None:
+        return main, rate
+    return msgspec.structs.replace(main, bandwidth_bytes_per_s=shared[0]), Estimate(shared[0], "catalogue")
 
 
 def _recognise(gpu: Gpu, devices: tuple[Device, ...], processor: Cpu, main: Memory) -> Device | None:

@@ -1,9 +1,9 @@
 """AMD GPUs on Linux: the amdgpu driver's sysfs, then `rocm-smi --json` where sysfs does not tell the memory.
 
 An APU is not a card with little memory. What the BIOS sets aside (the carve-out) is one figure, what the driver may map
-of the system's memory (GTT) another, and runtimes use the larger. Only for APUs whose GPU is worth it (wide memory, as
-Strix Halo) is that counted; for the small ones in desktop processors only the carve-out is, so that 64 GB of system
-memory never look like 64 GB of video memory.
+of the system's memory (GTT) another, and runtimes use the larger. That is counted only for APUs whose GPU a runtime
+gains from; for the small ones in desktop processors only the carve-out is, so that 64 GB of system memory never look
+like 64 GB of video memory.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ APUS = frozenset(
 """Raven, Picasso, Renoir, Cezanne, Lucienne, Van Gogh (two), Rembrandt, Raphael, Mendocino; Phoenix (two), Hawk Point
 (two), Granite Ridge, Strix Point, Krackan, Strix Halo, MI300A."""
 
-UNIFIED = frozenset((0x1586, 0x74A0))
-"""Strix Halo and MI300A: their GPU reads the system's memory several times faster than their processor does."""
+UNIFIED = frozenset({0x1586, 0x74A0, 0x150E, 0x1114, 0x15BF, 0x1900, 0x1681})
+"""Strix Halo, MI300A, Strix Point, Krackan, Phoenix, Hawk Point, Rembrandt: runtimes gain from their GPU."""
 
 
 def probe(host: Host, memory: Memory) -> Found:
@@ -149,7 +149,7 @@ def _name(host: Host, card: drm.Card) -> str:
         or (marketing.group(1).strip() if marketing else "")
         or NAMES.get((card.device, card.revision))
         or NAMES.get((card.device, None))
-        or f"AMD Radeon Graphics ({card.device:#06x})"
+        or ("AMD Radeon Graphics" if card.device in APUS else f"AMD Radeon Graphics ({card.device:#06x})")
     )
 
 

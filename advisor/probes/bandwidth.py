@@ -41,6 +41,9 @@ def estimate(host: Host, cpu: Cpu, devices: Iterable[Device]) -> Estimate:
     """Peak rate of main memory in bytes per second; never raises."""
     chips = [device for device in devices if device.kind in ("soc", "cpu")]
     known = names.match(cpu.name, chips, cores=cpu.cores) or names.inside(cpu.name, chips)
+    if known is not None and SERVER.search(known.name) and cpu.cores < known.cores:
+        # A part of a server, rented: its share of the channels, and what a few cores can pull at least.
+        return Estimate(max(known.bandwidth * cpu.cores // known.cores, SERVER_LEAST), "assumed")
     if known is not None:
         return Estimate(int(known.bandwidth), "catalogue")
     return Estimate(_from_modules(host) or _default(cpu), "assumed")

@@ -28,10 +28,16 @@ CARDS = {
 }
 """Discrete cards by device id: name and GiB. The A770 was also sold with 8."""
 
-INTEGRATED = {
+UNIFIED = {
     0x64A0: "Intel Arc 140V",
     0x7D51: "Intel Arc 140T",
-    0x7D55: "Intel Arc Graphics",
+    0x7D55: "Intel Arc Graphics Meteor Lake",
+    0xB080: "Intel Arc B390",
+}
+"""Integrated GPUs that a runtime gains from."""
+
+INTEGRATED = {
+    **UNIFIED,
     0x9A49: "Intel Iris Xe Graphics",
     0x46A6: "Intel Iris Xe Graphics",
     0xA7A0: "Intel Iris Xe Graphics",
@@ -40,9 +46,10 @@ INTEGRATED = {
 }
 
 
-def probe(host: Host, memory: Memory) -> Found:  # noqa: ARG001 - every GPU probe is called alike
-    """Intel's cards. Integrated ones are reported as a note and not as a GPU: they read the processor's memory, at the
-    processor's speed, and no figure of video memory is theirs. Never raises.
+def probe(host: Host, memory: Memory) -> Found:
+    """Intel's cards, and its integrated Arc GPUs as working in main memory; never raises.
+
+    Older integrated ones are a note and no GPU: no video memory is theirs, and a runtime is not faster on them.
     """
     if host.system != "Linux":
         return Found()
@@ -50,6 +57,10 @@ def probe(host: Host, memory: Memory) -> Found:  # noqa: ARG001 - every GPU prob
     problems: list[Problem] = []
     assumed: list[str] = []
     for card in drm.cards(host, VENDOR_ID):
+        if card.device in UNIFIED:
+            assumed += [f"{len(gpus)}.memory_total_bytes", f"{len(gpus)}.memory_free_bytes"]
+            gpus.append(_shared(card, len(gpus), memory))
+            continue
         if _integrated(card):
             name = INTEGRATED.get(card.device, "Intel integrated graphics")
             message = f"{name} has no memory of its own and is not counted as a GPU"
@@ -63,7 +74,22 @@ def probe(host: Host, memory: Memory) -> Found:  # noqa: ARG001 - every GPU prob
         if not total:
             assumed.append(f"{len(gpus)}.memory_total_bytes")
         gpus.append(_gpu(host, card, len(gpus), name, total or sold_gib * GIB))
-    return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=tuple(assumed))
+    unified = any(gpu.integrated for gpu in gpus)
+    return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=tuple(assumed), unified=unified)
+
+
+def _shared(card: drm.Card, index: int, memory: Memory) -> Gpu:
+    """Three quarters of main memory: the heap that Mesa's Vulkan driver offers (anv, above 4 GiB)."""
+    total = memory.total_bytes * 3 // 4
+    return Gpu(
+        name=UNIFIED[card.device],
+        vendor="intel",
+        index=index,
+        memory_total_bytes=total,
+        memory_free_bytes=min(total, memory.available_bytes),
+        driver=card.driver or None,
+        integrated=True,
+    )
 
 
 def _integrated(card: drm.Card) -> bool:

@@ -15,7 +15,7 @@ DECORATION = frozenset(
     {"nvidia", "geforce", "tesla", "quadro", "amd", "ati", "radeon", "instinct", "intel", "apple", "corporation", "inc"}
     | {"graphics", "gpu", "card", "series", "the", "w", "processor", "cpu", "rev", "model", "b"}
 )
-FORM = re.compile(r"\d+(?:gb|gib|mb)|hbm\d?e?|gddr\d?x?|pcie?|sxm\d?|nvl\d*|oam|generation|ada|[0-9.]+ghz")
+FORM = re.compile(r"\d+(?:gb|gib|mb)|hbm\d?e?|gddr\d?x?|pcie?|sxm\d?|nvl\d*|oam|[0-9.]+ghz")
 """What some tools add and others leave out: memory size, memory type, form factor."""
 
 

@@ -28,8 +28,9 @@ VENDORS: dict[str, Vendor] = {"VEN_1002": "amd", "VEN_8086": "intel"}
 WMI_LIMIT = (1 << 32) - (1 << 20)
 """AdapterRAM of a card with 4 GB or more: the largest number that fits, rounded down to a MiB."""
 
-INTEGRATED = ("UHD", "IRIS", "HD GRAPHICS", "RADEON GRAPHICS", "RADEON(TM) GRAPHICS", "VEGA 8", "780M", "890M", "8060S")
-UNIFIED = "8060S"
+UNIFIED = ("8060S", "8050S", "890M", "880M", "860M", "780M", "760M", "680M")
+"""AMD's integrated GPUs that a runtime gains from; the same as the Linux probe's."""
+INTEGRATED = ("UHD", "IRIS", "HD GRAPHICS", "RADEON GRAPHICS", "RADEON(TM) GRAPHICS", "VEGA 8", *UNIFIED)
 
 
 def probe(host: Host, memory: Memory) -> Found:
@@ -50,7 +51,7 @@ def probe(host: Host, memory: Memory) -> Found:
         gpus += [gpu] if gpu else []
         problems += [problem] if problem else []
     assumed = tuple(f"{gpu.index}.memory_free_bytes" for gpu in gpus)
-    unified = any(UNIFIED in gpu.name.upper() and gpu.integrated for gpu in gpus)
+    unified = any(_unified(gpu.name) and gpu.integrated for gpu in gpus)
     return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=assumed, unified=unified)
 
 
@@ -59,6 +60,10 @@ def _rows(document: Any, key: str) -> list[dict[str, Any]]:
     rows = document.get(key) if isinstance(document, dict) else None
     rows = [rows] if isinstance(rows, dict) else rows
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _unified(name: str) -> bool:
+    return any(word in name.upper() for word in UNIFIED)
 
 
 def _bytes(value: object) -> int:
@@ -86,7 +91,7 @@ def _gpu(
         # Intel's integrated ones tell a share of main memory that nobody reserved.
         message = f"{name} has no memory of its own and is not counted as a GPU"
         return None, Problem(probe="windows", message=message)
-    if UNIFIED in name.upper():
+    if _unified(name):
         # Windows lends an APU half of what it kept. A carve-out above that is a card's memory in all but place.
         integrated = memory.total_bytes // 2 > total
         total = max(total, memory.total_bytes // 2)

@@ -50,6 +50,8 @@ class TestNvidia:
         assert (gpu.memory_total_bytes, gpu.integrated, gpu.device) == (127600748 * 1024, True, "gb10")
         assert gpu.memory_free_bytes == 118566368 * 1024
         assert found.memory.unified
+        assert found.memory.bandwidth_bytes_per_s == 273 * 10**9
+        assert found.basis["memory.bandwidth_bytes_per_s"] == "catalogue"
 
     def test_unified_memory_through_the_tool(self) -> None:
         (gpu,) = machine("gb10").gpus
@@ -122,6 +124,12 @@ class TestAmd:
         assert (found.gpus[0].memory_total_bytes, found.gpus[0].integrated) == (96 * GIB, False)
         assert not found.memory.unified
 
+    def test_apus_that_a_runtime_gains_from_count_what_may_be_mapped(self) -> None:
+        card = "/sys/class/drm/card1/device"
+        files = {f"{card}/device": "0x15bf", f"{card}/mem_info_gtt_total": str(16 * GIB)}
+        (gpu,) = machine(with_files("strix-halo", files=files)).gpus
+        assert (gpu.name, gpu.memory_total_bytes) == ("AMD Radeon 780M Graphics", 16 * GIB)
+
     def test_marketing_names_of_libdrm_come_first(self) -> None:
         ids = "# List of AMDGPU IDs\n1.0.0\n744C,\tC8,\tAMD Radeon RX 7900 XTX Special\n"
         found = machine(with_files("rx7900xtx", files={amd.LIBDRM: ids}))
@@ -173,6 +181,15 @@ class TestIntel:
         found = machine(with_files("arc-b580", files=files))
         assert found.gpus[0].memory_total_bytes == 16 * GIB
         assert found.basis["gpus.0.memory_total_bytes"] == "assumed"
+
+    def test_integrated_arc_works_in_main_memory(self) -> None:
+        files = {"/sys/class/drm/card1/device/device": "0x64a0", f"{CARD}/vendor": "0x1234"}
+        found = machine(with_files("arc-b580", files=files))
+        (gpu,) = found.gpus
+        assert (gpu.name, gpu.integrated) == ("Intel Arc 140V", True)
+        assert gpu.memory_total_bytes == found.memory.total_bytes * 3 // 4
+        assert found.basis["gpus.0.memory_total_bytes"] == "assumed"
+        assert found.memory.unified
 
     def test_unknown_and_silent_is_a_problem(self) -> None:
         files = {f"{CARD}/tile0/physical_vram_size_bytes": "", f"{CARD}/device": "0xffff"}

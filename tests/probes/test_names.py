@@ -2,12 +2,14 @@
 
 import pytest
 
-from advisor.probes import names
-from tests.probes.machines import DEVICES, GIB
+from advisor.machine import Cpu
+from advisor.probes import bandwidth, names
+from advisor.probes.host import Findings, Replay
+from tests.probes.machines import DEVICES, GIB, device
 
 
 @pytest.mark.parametrize(
-    ("name", "vendor", "gib", "device"),
+    ("name", "vendor", "gib", "wanted"),
     [
         ("NVIDIA GeForce RTX 4090", "nvidia", 24, "rtx-4090"),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", "nvidia", 16, "rtx-4090-laptop"),
@@ -28,9 +30,31 @@ from tests.probes.machines import DEVICES, GIB
         ("", "other", 0, None),
     ],
 )
-def test_match(name: str, vendor: str, gib: int, device: str | None) -> None:
+def test_match(name: str, vendor: str, gib: int, wanted: str | None) -> None:
     found = names.match(name, DEVICES, vendor=vendor, memory_bytes=gib * GIB)
-    assert (found.id if found else None) == device
+    assert (found.id if found else None) == wanted
+
+
+def test_a_generation_is_part_of_a_name() -> None:
+    ada = device("rtx-4000-ada", "RTX 4000 Ada Generation", "nvidia", 360, 20)
+    assert names.match("Quadro RTX 4000", [ada], vendor="nvidia") is None
+    assert names.match("NVIDIA RTX 4000 Ada Generation", [ada], vendor="nvidia") is ada
+
+
+@pytest.mark.parametrize(("cores", "gb", "basis"), [(2, 20, "assumed"), (32, 153, "assumed"), (96, 460, "catalogue")])
+def test_a_rented_part_of_a_server_has_a_part_of_its_bandwidth(cores: int, gb: int, basis: str) -> None:
+    server = device("epyc-9654", "EPYC 9654", "amd", 460.8, kind="cpu", cores=96)
+    cpu = Cpu(name="AMD EPYC 9654 96-Core Processor", cores=cores, threads=cores)
+    found = bandwidth.estimate(Replay(Findings(system="Linux")), cpu, [server])
+    assert (found.rate // 10**9, found.basis) == (gb, basis)
+
+
+def test_memory_modules_tell_their_generation() -> None:
+    host = Replay(
+        Findings(system="Linux", files={"/sys/devices/system/edac/mc/mc0/dimm0/dimm_mem_type": "Unbuffered-DDR5"})
+    )
+    found = bandwidth.estimate(host, Cpu(name="x", cores=8, threads=16), ())
+    assert found == (76_800_000_000, "assumed")
 
 
 def test_a_chip_inside_a_processors_name() -> None:
