@@ -10,7 +10,7 @@ import msgspec
 from advisor.catalog import Catalog, Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.footprint import Footprint, KvType, Shape, footprint
 from advisor.machine import Availability, Machine, Record
-from advisor.placement import Budget, Placement, budget, in_words, place
+from advisor.placement import Budget, Placement, budget, in_words, place, single_copy
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 
@@ -232,9 +232,8 @@ def memory_gap(model: ModelProfile, quant: Quant, terms: Terms, limits: Budget) 
 
 
 def least_memory(model: ModelProfile, quant: Quant, terms: Terms) -> int:
-    """All that it allocates without a drafter, in one memory."""
-    load = demand(model, quant, terms, None)
-    return load.weights.file + load.kv_cache + load.compute + load.projector
+    """What it needs without a drafter."""
+    return single_copy(demand(model, quant, terms, None))
 
 
 def most_memory(limits: Budget) -> int:
