@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import click
@@ -13,8 +14,9 @@ from advisor.commands.detect import Line, machine_lines, show
 from advisor.detection import detect
 from advisor.errors import ProfileError
 from advisor.machine import Machine, Problem
+from advisor.probes import nvidia
 from advisor.probes.diagnosis import diagnose
-from advisor.probes.host import Findings, Local, Recorder
+from advisor.probes.host import Findings, Local, Recorder, ToolError
 
 PCI = "/sys/bus/pci/devices/"
 """Every device is asked for its vendor; printed, they would be most of the report."""
@@ -34,6 +36,7 @@ def command(*, as_json: bool) -> None:
     devices, broken = _devices()
     recorder = Recorder(Local())
     machine = detect(devices, host=recorder)
+    _record_nvidia(recorder, machine)
     problems = (*broken, *diagnose(machine))
     findings = recorder.findings()
     if as_json:
@@ -48,6 +51,13 @@ def _devices() -> tuple[Iterable[Device], tuple[Problem, ...]]:
         return load().devices.values(), ()
     except ProfileError as error:
         return (), (Problem(probe="catalogue", message=error.message, hint=error.hint or None),)
+
+
+def _record_nvidia(recorder: Recorder, machine: Machine) -> None:
+    """NVML answers in C structures; for a report that replays, the tool says the same in text."""
+    if any(gpu.vendor == "nvidia" for gpu in machine.gpus):
+        with contextlib.suppress(ToolError):
+            recorder.run(nvidia.SMI)
 
 
 def _document(problems: tuple[Problem, ...], machine: Machine, findings: Findings) -> dict[str, object]:
