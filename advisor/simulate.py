@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from advisor.catalog import Catalog, Device
+from advisor.catalog import Catalog, Device, plain_device
 from advisor.errors import UsageError
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
@@ -83,10 +84,23 @@ def part(word: str, catalog: Catalog) -> Part:
         raise wrong(f"--simulate {short(word)}: {count} devices; 1 to {MAX_GPUS} are possible", EXAMPLE)
     match = re.fullmatch(rf"(?P<name>.*\S)\s+(?P<size>{SIZE.pattern})", name, re.IGNORECASE | re.ASCII)
     if match is None:
-        return Part(catalog.device(name), count, None)
+        return Part(called(name, catalog), count, None)
     # The whole name first: some devices are told apart by their memory (`RTX 3080 12GB`).
-    device = catalog.find_device(name) or catalog.device(match["name"])
+    device = catalog.find_device(name) or called(match["name"], catalog)
     return Part(device, count, sold_size(device, parse_size(match["size"])))
+
+
+def called(name: str, catalog: Catalog) -> Device:
+    """The device of that name. The nearest are found without vendor words, which make all names alike."""
+    found = catalog.find_device(name)
+    if found is not None:
+        return found
+    known = {
+        plain_device(each): device.name for device in catalog.devices.values() for each in (device.id, device.name)
+    }
+    near = dict.fromkeys(known[match] for match in get_close_matches(plain_device(name), known, n=4, cutoff=0.6))
+    hint = f"Did you mean: {', '.join(near)}" if near else EXAMPLE
+    raise wrong(f"--simulate: unknown device {short(name)}", hint)
 
 
 def sold_size(device: Device, size: int) -> int:

@@ -1,0 +1,229 @@
+"""Picks that an expert would sign, machine by machine, and why."""
+
+import msgspec
+import pytest
+
+from advisor.candidates import Candidate
+from advisor.catalog import load
+from advisor.errors import NoBackend, NothingFits, UsageError
+from advisor.machine import Availability, Machine
+from advisor.ranking import Ranking, Request, rank, utility
+from tests.head.machines import GIB, NAMED, real, simulated
+
+CATALOG = load()
+LLAMA_CPP = Availability(name="llama.cpp", available=True, version="b10605", drafter=True)
+OLD_LLAMA_CPP = Availability(name="llama.cpp", available=True, version="b9000", drafter=False)
+OLLAMA = Availability(name="ollama", available=True, version="0.35.0", drafter=True)
+NATIVE = Availability(name="native", available=True, version="0.3.36", drafter=True)
+NO_OLLAMA = Availability(name="ollama", available=False, why_not="no server answers", hint="Start it: ollama serve")
+
+
+def ask(machine: Machine | str, **request: object) -> Ranking:
+    return rank(Request(**request), simulated(machine) if isinstance(machine, str) else machine, CATALOG)
+
+
+def pick(machine: Machine | str, **request: object) -> Candidate:
+    return ask(machine, **request).recommendations[0].candidate
+
+
+PICKS = [
+    # machine, request, models that are right, why
+    ("RTX 4090, 64GB", {}, {"26b"}, "97 % of 31B's quality at twice its speed"),
+    ("RTX 4090, 64GB", {"prefer": "quality"}, {"31b"}, "31B fits at 4 bits with room for 32K"),
+    ("RTX 4090, 64GB", {"use_case": "max-quality"}, {"31b"}, "the use case itself asks for quality"),
+    ("RTX 4090, 64GB", {"use_case": "audio"}, {"12b"}, "the largest that hears"),
+    ("RTX 4060 Ti 16GB, 32GB", {}, {"26b"}, "13.3 GiB fit at 8K"),
+    ("RTX 4060 Ti 16GB, 32GB", {"context_tokens": 131072}, {"12b", "26b"}, "the KV cache decides"),
+    ("RTX 3060 12GB, 32GB", {}, {"12b"}, "all on the GPU beats experts in main memory"),
+    ("RTX 3060 12GB, 32GB", {"use_case": "coding"}, {"12b"}, "32K of 12B is under a GiB of KV cache"),
+    ("RTX 4060, 16GB", {}, {"e4b", "12b"}, "8 GB hold E4B with ease"),
+    ("RTX 4060, 16GB", {"prefer": "speed"}, {"e2b", "e4b"}, "fastest"),
+    ("2x RTX 3090, 128GB", {"prefer": "quality"}, {"31b"}, "48 GB"),
+    ("H100 SXM, 256GB", {"prefer": "quality"}, {"31b"}, "80 GB hold it at 8 bits"),
+    ("M3 Max 64GB", {}, {"26b", "31b"}, "48 GiB for the GPU"),
+    ("M3 Max 64GB", {"prefer": "quality"}, {"31b"}, "16 tok/s without the drafter are above the floor"),
+    ("M1 8GB", {}, {"e4b", "e2b"}, "5.3 GiB for the GPU"),
+    ("Strix Halo 128GB", {}, {"26b"}, "much memory, little bandwidth: made for a mixture"),
+    ("Strix Halo 128GB", {"use_case": "coding"}, {"26b"}, "same"),
+    ("Raspberry Pi 5 8GB", {}, {"e2b"}, "8 tok/s; anything larger is too slow"),
+    ("Raspberry Pi 5 8GB", {"use_case": "mobile"}, {"e2b"}, "made for the place"),
+    ("cpu, 16GB", {}, {"e4b", "e2b"}, "13.3 GiB of 26B would leave nothing to the system"),
+    ("cpu, 32GB", {}, {"26b"}, "few active weights: a processor's bandwidth is enough"),
+]
+
+
+@pytest.mark.parametrize(("machine", "request_", "right", "why"), PICKS)
+def test_pick(machine: str, request_: dict[str, object], right: set[str], why: str) -> None:
+    found = pick(machine, **request_)
+    assert found.model.id in right, why
+    assert found.quant.qat or found.quant.name == "Q8_0", "a file that the makers trained for, or no loss"
+
+
+@pytest.mark.parametrize("spec", NAMED)
+@pytest.mark.parametrize("prefer", ["balanced", "quality", "speed"])
+def test_every_answer_is_one_that_can_be_followed(spec: str, prefer: str) -> None:
+    answer = ask(spec, prefer=prefer)
+    models = [entry.candidate.model.id for entry in answer.recommendations]
+    assert len(models) == len(set(models)), "one entry per model"
+    assert [entry.rank for entry in answer.recommendations] == list(range(1, len(models) + 1))
+    for entry in answer.recommendations:
+        found = entry.candidate
+        assert found.speed.decode >= answer.terms.min_tokens_per_s
+        assert found.placement.headroom_bytes >= 0
+        assert "Q2" not in found.quant.name
+        assert not found.drafter.enabled or found.speed.drafter_gain >= 1.03
+        assert entry.reasons
+
+
+def test_two_cores_and_24_gb_get_something_usable() -> None:
+    """A rented machine without a GPU: no 0.9 tok/s pick."""
+    for use_case in ("chat", "coding", "agents", "desktop"):
+        found = pick(real(LLAMA_CPP, memory=24, cores=2, bandwidth=20e9), use_case=use_case)
+        assert found.speed.decode >= 3, use_case
+        assert found.model.id in ("e2b", "e4b", "26b")
+
+
+def test_two_bits_are_never_recommended() -> None:
+    """31B at 2 bits would fit 16 GB; 26B at 4 bits answers better."""
+    answer = ask("RTX 4060 Ti 16GB, 32GB", prefer="quality")
+    assert all("Q2" not in entry.candidate.quant.name for entry in answer.recommendations)
+    assert ("31b", "UD-Q2_K_XL", "capability") in {(one.model, one.quant, one.code) for one in answer.rejected}
+
+
+def test_qat_targets_get_qat_drafters() -> None:
+    for entry in ask("RTX 4090, 64GB", prefer="quality").recommendations:
+        found = entry.candidate
+        assert found.drafter.file is not None
+        assert found.drafter.file.qat == found.quant.qat
+
+
+def test_drafter_never_pushes_a_model_off_the_gpu() -> None:
+    found = next(
+        entry.candidate
+        for entry in ask("RTX 4060 Ti 16GB, 32GB", use_case="coding").recommendations
+        if entry.candidate.model.id == "26b"
+    )
+    assert found.placement.mode == "gpu"
+    assert not found.drafter.enabled
+    assert "off the GPU" in found.drafter.reason
+    assert found.speed.decode == found.speed.plain
+
+
+def test_no_drafter_is_honoured() -> None:
+    found = pick("RTX 4090, 64GB", drafter=False)
+    assert (found.drafter.enabled, found.load.drafter, found.speed.drafter_gain) == (False, None, 1.0)
+
+
+def test_projector_counts_where_images_are_read() -> None:
+    assert pick("RTX 4090, 64GB", use_case="vision").load.projector == 1_193_058_784
+    assert pick("RTX 4090, 64GB").load.projector == 0
+
+
+def test_rejections_say_why() -> None:
+    answer = ask("cpu, 16GB", context_tokens=200_000, min_tokens_per_s=0)
+    codes = {(one.model, one.code) for one in answer.rejected}
+    assert ("e2b", "capability") in codes
+    assert ("31b", "memory") in codes
+    slow = ask("Raspberry Pi 5 8GB")
+    assert any(one.code == "speed" and "tok/s" in one.reason for one in slow.rejected)
+
+
+def test_nothing_fits_says_what_it_would_take() -> None:
+    with pytest.raises(NothingFits, match=r"needs .* GiB; .* can be used") as raised:
+        ask("cpu, 2GB")
+    assert raised.value.exit_code == 3
+
+
+def test_nothing_fits_offers_the_context_that_would() -> None:
+    with pytest.raises(NothingFits) as raised:
+        ask("RTX 4090, 8GB", model="31b", context_tokens=262_144, backend="native")
+    assert "smaller model" in raised.value.hint
+    with pytest.raises(NothingFits) as raised:
+        ask("cpu, 4GB", context_tokens=131_072)
+    assert raised.value.command.startswith("advisor recommend --use-case chat --context ")
+    shorter = int(raised.value.command.rpartition(" ")[2])
+    assert ask("cpu, 4GB", context_tokens=shorter).recommendations
+
+
+def test_speed_that_nothing_reaches() -> None:
+    with pytest.raises(NothingFits, match="the fastest is") as raised:
+        ask("Raspberry Pi 5 8GB", min_tokens_per_s=100)
+    assert "--min-speed" in raised.value.command
+
+
+def test_use_cases_floor_gives_way_but_is_named() -> None:
+    answer = ask("Raspberry Pi 5 8GB", use_case="production")
+    assert any("slower than the 20 tok/s" in warning for warning in answer.recommendations[0].warnings)
+
+
+class TestBackends:
+    def test_llama_cpp_first(self) -> None:
+        assert ask(real(NATIVE, OLLAMA, LLAMA_CPP)).terms.backend == LLAMA_CPP
+        assert ask(real(NATIVE, OLLAMA)).terms.backend == OLLAMA
+        assert ask(real(NATIVE, NO_OLLAMA)).terms.backend == NATIVE
+
+    def test_a_plugin_comes_last(self) -> None:
+        plugin = Availability(name="mine", available=True)
+        assert ask(real(plugin)).terms.backend == plugin
+        assert ask(real(plugin, NATIVE)).terms.backend == NATIVE
+
+    def test_the_one_asked_for(self) -> None:
+        assert ask(real(NATIVE, LLAMA_CPP), backend="native").terms.backend == NATIVE
+
+    def test_one_that_is_not_there(self) -> None:
+        with pytest.raises(NoBackend, match="no server answers") as raised:
+            ask(real(NATIVE, NO_OLLAMA), backend="ollama")
+        assert raised.value.hint == "Start it: ollama serve"
+
+    def test_an_unknown_one(self) -> None:
+        with pytest.raises(UsageError) as raised:
+            ask("cpu, 32GB", backend="olama")
+        assert "ollama" in raised.value.hint
+
+    def test_one_too_old_for_drafters(self) -> None:
+        found = pick(real(OLD_LLAMA_CPP))
+        assert not found.drafter.enabled
+        assert found.load.drafter is None
+        assert "b9000 does not run" in found.drafter.reason
+
+    def test_simulated_machines_have_a_current_llama_cpp(self) -> None:
+        answer = ask("RTX 4090, 64GB")
+        assert answer.terms.backend.name == "llama.cpp"
+        assert "a current llama.cpp is assumed as the backend" in answer.recommendations[0].warnings
+
+    def test_native_leaves_the_gpu_idle_and_says_so(self) -> None:
+        machine = msgspec.structs.replace(real(NATIVE, memory=64), gpus=simulated("RTX 4090, 64GB").gpus)
+        entry = ask(machine).recommendations[0]
+        assert entry.candidate.placement.mode == "cpu"
+        assert any("install llama.cpp" in warning for warning in entry.warnings)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"use_case": "cooking"},
+        {"model": "27b"},
+        {"context_tokens": 0},
+        {"context_tokens": 1 << 40},
+        {"min_tokens_per_s": -1.0},
+        {"min_tokens_per_s": float("nan")},
+        {"min_tokens_per_s": float("inf")},
+    ],
+)
+def test_impossible_requests(request_: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ask("RTX 4090, 64GB", **request_)
+
+
+def test_more_memory_never_gives_a_worse_answer() -> None:
+    answers = [ask(f"cpu, {size}GB", prefer="quality", min_tokens_per_s=0) for size in (4, 8, 12, 16, 24, 32, 64)]
+    worth = [utility(answer.recommendations[0].candidate, answer.terms) for answer in answers]
+    assert worth == sorted(worth)
+
+
+def test_gpu_budget_holds_for_real_free_memory() -> None:
+    """Another program holds most of the card: the pick shrinks instead of overflowing."""
+    card = msgspec.structs.replace(simulated("RTX 4090, 64GB").gpus[0], memory_free_bytes=6 * GIB)
+    machine = msgspec.structs.replace(real(LLAMA_CPP, memory=64), gpus=(card,))
+    for entry in ask(machine).recommendations:
+        assert entry.candidate.placement.device_bytes <= 5 * GIB
