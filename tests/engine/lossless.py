@@ -2,8 +2,8 @@
 
 llama.cpp computes a row alone and the same row among others by different kernels, and the scores differ in their last
 digits. Where plain decoding's two best tokens lie closer than that, either is right: a near-tie. Everything else must
-be equal. (On the processor, flash attention splits a single row over the threads from 512 cells on and adds the parts up
-in 16 bits; random weights amplify that. With one thread and without rollbacks nothing differs at all.)
+be equal. (On the processor, flash attention adds up in 16 bits, and from 512 cells on it splits a single row over the
+threads; random weights amplify that. With one thread and without rollbacks nothing differs at all.)
 """
 
 from __future__ import annotations
