@@ -30,6 +30,7 @@ FETCH = "fetch it again and compare its size with the publisher's"
 KEPT = 4096
 """Longest array of numbers that is kept: per-layer settings, never vocabularies."""
 DIMENSIONS = 4
+CUT_OFF = "is cut off inside its header"
 FORMATS = {
     GGUFValueType.UINT8: "B",
     GGUFValueType.INT8: "b",
@@ -107,7 +108,7 @@ class Cursor:
         """Step over `count` bytes; returns where they begin."""
         begin = self.at
         if count < 0 or count > self.size - begin:
-            raise DamagedError("is cut off inside its header")
+            raise DamagedError(CUT_OFF)
         self.at = begin + count
         return begin
 
@@ -132,7 +133,7 @@ class Cursor:
         kind, count = self.kind(), self.number("Q")
         if kind is GGUFValueType.STRING:
             if count > self.size // 8:
-                raise DamagedError("announces more texts than fit into it")
+                raise DamagedError(CUT_OFF)
             unpack, data = struct.Struct("<Q").unpack_from, self.data
             for _ in range(count):
                 (length,) = unpack(data, self.skip(8))
@@ -190,6 +191,8 @@ def _parse(path: Path, cursor: Cursor) -> Header:
     tensors = _tensors(cursor, tensor_count, values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
     if not values.get("general.architecture"):
         raise DamagedError("does not name its architecture")
+    if not tensors:
+        raise DamagedError("holds no weights")
     return Header(path=path, values=values, arrays=arrays, lengths=lengths, tensors=tensors, total_bytes=cursor.size)
 
 
