@@ -100,7 +100,7 @@ def _gpu(
         vendor=vendor,
         index=index,
         memory_total_bytes=total,
-        memory_free_bytes=total,
+        memory_free_bytes=min(total, memory.available_bytes) if integrated else total,
         driver=str(row.get("DriverVersion") or "") or None,
         integrated=integrated,
     )
