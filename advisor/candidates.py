@@ -159,6 +159,7 @@ def configuration(
         devices=site.catalog.devices,
         kv_type=terms.kv_type,
         depth_tokens=min(DEFAULT_DEPTH, terms.context_tokens),
+        context_tokens=terms.context_tokens,
     )
     speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
     scores = quality_parts(model, terms.use_case, site.catalog)

@@ -60,7 +60,8 @@ class Weights(Record, frozen=True, kw_only=True):
 
 
 class DrafterLoad(Record, frozen=True, kw_only=True):
-    """What a drafter adds. It has no KV cache of its own. `embedding`: kept a second time beside a discrete GPU."""
+    """What a drafter adds. It has no KV cache of its own. `weights`: its tensors without the file's header, which in so
+    small a file counts. `embedding`: the part of them that is held a second time beside a discrete GPU."""
 
     weights: int
     embedding: int
@@ -194,9 +195,9 @@ def drafter_load(architecture: Architecture, drafter: Drafter, file: DrafterFile
     llama-server's E2B at 32K (48 MiB) and 31B at 8K (84 MiB) and at 32K (108 MiB).
     """
     row = 2 * drafter.ffn + drafter.heads * architecture.head_dim_global + architecture.hidden
-    average = max(0, file.bytes - HEADER_BYTES) * 8 / drafter.parameters
+    tensors = max(0, file.bytes - HEADER_BYTES)
     return DrafterLoad(
-        weights=int(file.bytes),
-        embedding=int(architecture.vocab * drafter.hidden * average / 8),
+        weights=tensors,
+        embedding=architecture.vocab * drafter.hidden * tensors // drafter.parameters,
         compute=shape.micro_batch * row * _FLOAT + mask_bytes(architecture, shape),
     )

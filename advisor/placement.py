@@ -82,14 +82,16 @@ def budget(machine: Machine, *, gpu: bool = True) -> Budget:
 def usable_gpus(machine: Machine) -> tuple[Gpu, ...]:
     """Discrete cards where there are any: an integrated GPU beside them only slows a split, and one that is not
     known to share the system's memory brings none of its own."""
-    discrete = tuple(gpu for gpu in machine.gpus if not gpu.integrated)
-    if machine.memory.unified and len(discrete) in (0, len(machine.gpus)):
-        return machine.gpus
+    known = tuple(gpu for gpu in machine.gpus if gpu.memory_total_bytes > GPU_MARGIN)
+    discrete = tuple(gpu for gpu in known if not gpu.integrated)
+    if machine.memory.unified and len(discrete) in (0, len(known)):
+        return known
     return discrete
 
 
 def shares_memory(machine: Machine, cards: tuple[Gpu, ...]) -> bool:
-    return machine.memory.unified and cards == machine.gpus
+    """Whether these GPUs work in the system's memory; a card beside an integrated GPU does not."""
+    return machine.memory.unified and (len(cards) == len(machine.gpus) or all(card.integrated for card in cards))
 
 
 def host_budget(machine: Machine) -> tuple[int, tuple[str, ...]]:

@@ -11,7 +11,11 @@ from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Terms, demand, leas
 from advisor.catalog import ModelProfile, Quant
 from advisor.errors import NothingFits
 from advisor.machine import Machine
-from advisor.placement import Budget, budget, in_words, place, usable_gpus
+from advisor.placement import Budget, budget, in_words, place, single_copy, usable_gpus
+
+LONG_PROMPT_MINUTES = 1.5
+SLOWED = 0.75
+"""A full context that costs more than a quarter of the speed is worth a warning."""
 
 
 def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str, ...]:
@@ -64,10 +68,27 @@ def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
             f"slower than the {terms.min_tokens_per_s:g} tok/s that {terms.use_case.name.lower()} asks for: "
             "nothing better is faster here"
         )
+    if pick.drafter.enabled and any(gpu.vendor == "apple" for gpu in machine.gpus):
+        yield "on some Macs drafting was measured to be slower than plain decoding: `advisor trial` finds out here"
+    if pick.placement.mode == "cpu" and single_copy(pick.load) + repacked(pick) > pick.limits.host:
+        copy = in_words(repacked(pick))
+        yield f"llama.cpp keeps a repacked copy of {copy} beside the file; --no-repack avoids it"
+    minutes = terms.context_tokens / pick.speed.prefill / 60
+    if minutes > LONG_PROMPT_MINUTES:
+        yield f"a prompt that fills the context takes about {minutes:.0f} minutes to read"
+    if pick.speed.full < SLOWED * pick.speed.decode:
+        yield f"about {pick.speed.full:.0f} tok/s once the context of {terms.context_tokens:,} tokens is full"
     if terms.use_case.concurrent_users > 1:
         yield f"{terms.use_case.concurrent_users} users share the context; the speed is that of one alone"
     if pick.placement.mode != "gpu" and usable_gpus(machine) and terms.backend.name not in CPU_ONLY_BACKENDS:
-        yield "part of the model is not on the GPU: a shorter context or a smaller model would be faster"
+        yield "part of the model is not on the GPU: prompts are read slowly, and a smaller model would be faster"
+
+
+def repacked(pick: Candidate) -> int:
+    """What llama.cpp copies into another layout for a processor with AVX2 or better: all 4-bit matrices that it
+    multiplies with. The pages of the file behind them can be dropped, the copy cannot."""
+    weights = pick.load.weights
+    return weights.layers + weights.experts + weights.embedding if "Q4" in pick.quant.name else 0
 
 
 def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:

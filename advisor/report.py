@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from advisor import __version__
-from advisor.candidates import Candidate, Code, Prefer
+from advisor.candidates import Candidate, Code, Prefer, Rejected
 from advisor.machine import Basis, Machine
 from advisor.placement import Mode, drafter_demand, spread_overhead
-from advisor.ranking import Ranking, Recommendation, Rejected
+from advisor.ranking import Ranking, Recommendation
 
-SCHEMA = "advisor.recommend/1"
+SCHEMA: Final = "advisor.recommend/1"
 
 Bytes = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -120,7 +120,8 @@ class MemoryUse(Part, frozen=True, kw_only=True):
 
 
 class SpeedPart(Part, frozen=True, kw_only=True):
-    """Tokens per second of one user at `depth_tokens`; `low` and `high` hold about four times in five."""
+    """Tokens per second of one user at `depth_tokens`; `low` and `high` hold about four times in five.
+    `full_context_tokens_per_s`: as `decode_tokens_per_s`, with the whole context in use."""
 
     depth_tokens: Count
     decode_tokens_per_s: Rate
@@ -129,6 +130,7 @@ class SpeedPart(Part, frozen=True, kw_only=True):
     plain_tokens_per_s: Rate
     drafter_gain: Rate
     prefill_tokens_per_s: Rate
+    full_context_tokens_per_s: Rate
 
 
 class QualityPart(Part, frozen=True, kw_only=True):
@@ -305,6 +307,7 @@ def speed_part(pick: Candidate) -> SpeedPart:
         plain_tokens_per_s=round(speed.plain, 2),
         drafter_gain=round(speed.drafter_gain, 3),
         prefill_tokens_per_s=round(speed.prefill, 1),
+        full_context_tokens_per_s=round(speed.full, 2),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import exp, hypot
 
+import msgspec
+
 from advisor import speculation
 from advisor.catalog import Architecture, Device, Drafter, DrafterFile
 from advisor.footprint import (
@@ -133,7 +135,8 @@ class Reads(Record, frozen=True, kw_only=True):
 
 
 class Speed(Record, frozen=True, kw_only=True):
-    """Tokens per second at `depth_tokens`. `decode`: with the drafter as chosen; `plain`: without."""
+    """Tokens per second at `depth_tokens`. `decode`: with the drafter as chosen; `plain`: without; `full`: as `decode`,
+    with the context full."""
 
     depth_tokens: int
     decode: float
@@ -145,6 +148,7 @@ class Speed(Record, frozen=True, kw_only=True):
     draft_tokens: int
     drafter_gain: float
     prefill: float
+    full: float
 
 
 class Setup(Record, frozen=True, kw_only=True):
@@ -157,6 +161,7 @@ class Setup(Record, frozen=True, kw_only=True):
     devices: dict[str, Device]
     kv_type: KvType = "f16"
     depth_tokens: int = DEFAULT_DEPTH
+    context_tokens: int = DEFAULT_DEPTH
 
 
 def predict(setup: Setup, drafter: Drafter | None, file: DrafterFile | None, output_kind: str) -> Speed:
@@ -178,7 +183,12 @@ def predict(setup: Setup, drafter: Drafter | None, file: DrafterFile | None, out
         draft_tokens=plan.draft_tokens,
         drafter_gain=plan.gain,
         prefill=prefill(setup, gpu, cpu),
+        full=plan.gain / step_seconds(at_depth(setup, setup.context_tokens), gpu, cpu, 1),
     )
+
+
+def at_depth(setup: Setup, depth: int) -> Setup:
+    return msgspec.structs.replace(setup, depth_tokens=depth)
 
 
 def drafting(setup: Setup, drafter: Drafter, file: DrafterFile, output_kind: str) -> Plan:

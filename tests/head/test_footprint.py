@@ -99,3 +99,23 @@ def test_experts_are_most_of_the_mixture() -> None:
     architecture = CATALOG.models["26b"].architecture
     assert footprint.expert_weights(architecture) == pytest.approx(22.84e9, rel=0.001)
     assert footprint.active_weights(architecture) == pytest.approx(3.82e9, rel=0.01)
+
+
+def test_total_against_llama_cpps_own_projection() -> None:
+    """26B QAT at 4 bits, context 8192, micro-batch 2048: llama.cpp projected 14,943 MiB on the device."""
+    model = CATALOG.models["26b"]
+    for name in ("QAT-UD-Q4_K_XL", "QAT-Q4_0"):
+        quant = next(quant for quant in model.quants if quant.name == name)
+        load_ = footprint.footprint(model.architecture, quant, Shape(context_tokens=8192, micro_batch=2048))
+        assert load_.kv_cache == 760 * MIB
+        total = (load_.weights.file + load_.kv_cache + load_.compute) / MIB
+        assert total == pytest.approx(14943, rel=0.01)
+
+
+def test_drafter_on_a_discrete_gpu() -> None:
+    """E2B's Q8_0 drafter, llama-server: 68.0 MiB on the host and 78.25 MiB on the device, without buffers."""
+    model = CATALOG.models["e2b"]
+    file = next(file for file in model.drafter.files if file.name == "Q8_0")
+    load_ = footprint.drafter_load(model.architecture, model.drafter, file, Shape(context_tokens=8192))
+    assert load_.weights / MIB == pytest.approx(78.25, rel=0.01)
+    assert load_.embedding / MIB == pytest.approx(68.0, rel=0.03)
