@@ -32,7 +32,6 @@ class Terms(Record, frozen=True, kw_only=True):
     prefer: Prefer
     min_tokens_per_s: float
     floor_given: bool
-    context_given: bool
     backend: Availability
     backend_asked: str | None
     model: str | None

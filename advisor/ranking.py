@@ -135,7 +135,6 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
         prefer=request.prefer or default,
         min_tokens_per_s=floor,
         floor_given=request.min_tokens_per_s is not None,
-        context_given=request.context_tokens is not None,
         backend=choose_backend(request.backend, machine),
         backend_asked=request.backend,
         model=catalog.model(request.model).id if request.model else None,

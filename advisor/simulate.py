@@ -31,9 +31,9 @@ ASSUMED_CORES = 8
 ASSUMED_BANDWIDTH = 50_000_000_000
 """Two channels of DDR4-3200: what a desktop has at least."""
 
-SIZE = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(?P<unit>[KMGT]i?B?)", re.IGNORECASE | re.ASCII)
-COUNT = re.compile(r"(?P<count>[0-9]{1,4})\s*[xX*]\s+(?P<rest>\S.*)", re.ASCII)
-UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SIZE = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(?P<unit>[MGT]i?B|G)", re.IGNORECASE | re.ASCII)
+COUNT = re.compile(r"(?P<count>[0-9]{1,4})\s*[xX*]\s*(?P<rest>\S.*)", re.ASCII)
+UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -56,7 +56,7 @@ GPU_CLASSES = {
         source="fit over 13 public measurements, in-sample error 8 %",
     ),
     "apple": HardwareClass(
-        efficiency=0.89, fixed_ms=8.0, error=0.15, row_cost=0.15, compute_share=0.4,
+        efficiency=0.89, fixed_ms=8.0, error=0.15, row_cost=0.15, compute_share=0.6,
         source="fit over 54 public measurements, in-sample error 11 %; row cost: losses of drafting reported on Macs",
     ),
     "amd": HardwareClass(
@@ -104,7 +104,7 @@ DRAFTER_FIXED_SHARE = 0.4
 """Fixed time of a drafter's step relative to the target's: four layers and a dense head. RTX 3090, 26B: each drafted
 token costs about 0.4 steps."""
 
-MOE_PREFILL_SHARE = 0.4
+MOE_PREFILL_SHARE = 0.55
 """Small matrices and scattered rows: how much of the dense rate an MoE's prompt reaches."""
 
 RANGE_OF_ERROR = 1.6
@@ -280,9 +280,10 @@ def kv_read_bytes(architecture: Architecture, depth: int, kv_type: KvType) -> fl
 
 
 def prefill(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> float:
-    """Prompt tokens per second: two operations per active weight. Over several devices the times add up."""
+    """Prompt tokens per second: two operations per active weight, the output head not among them (only the last token of
+    a prompt needs it). Over several devices the times add up."""
     architecture = setup.architecture
-    work = 2.0 * active_weights(architecture)
+    work = 2.0 * (active_weights(architecture) - architecture.vocab * architecture.hidden)
     if architecture.experts:
         work /= MOE_PREFILL_SHARE
     share = device_compute_share(setup)

@@ -25,10 +25,16 @@ def test_card_and_memory() -> None:
     assert machine.basis["memory.total_bytes"] == "simulated"
 
 
+@pytest.mark.parametrize("spec", ["RTX 2080 Ti, 32GB", "Radeon 780M, 32GB", "RTX 3090 Ti"])
+def test_letters_of_a_name_are_no_unit(spec: str) -> None:
+    assert len(simulated(spec).gpus) == 1
+
+
 def test_two_cards() -> None:
     machine = simulated("2x RTX 3090, 128GB")
     assert [gpu.index for gpu in machine.gpus] == [0, 1]
     assert machine.memory.total_bytes == 128 * GIB
+    assert simulated("2xRTX 3090,128GB") == simulated("2 x rtx 3090, 128 GB") == machine
 
 
 def test_different_cards() -> None:
