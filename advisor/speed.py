@@ -280,8 +280,8 @@ def kv_read_bytes(architecture: Architecture, depth: int, kv_type: KvType) -> fl
 
 
 def prefill(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> float:
-    """Prompt tokens per second: two operations per active weight, the output head not among them (only the last token of
-    a prompt needs it). Over several devices the times add up."""
+    """Prompt tokens per second: two operations per active weight, less the output head (only the last token of a prompt
+    needs it). Over several devices the times add up."""
     architecture = setup.architecture
     work = 2.0 * (active_weights(architecture) - architecture.vocab * architecture.hidden)
     if architecture.experts:
