@@ -122,10 +122,14 @@ class Process:
         return RuntimeFailed(f"the engine was ended by {name}: {last_line(self.log)}".rstrip(": "), hint=self._hint())
 
     def _hint(self) -> str:
-        return f"its log is {self.log}"
+        return f"its log is {self.log}" if self._logged else ""
+
+    @property
+    def _logged(self) -> bool:
+        return self.log.exists() and self.log.stat().st_size > 0
 
     def stop(self) -> None:
-        """End it and whatever it started; removes the log of an engine that ended well."""
+        """End it and whatever it started; keeps the log only where the engine ended by itself and said something."""
         alive = self._child.poll() is None
         stop_group(self._child.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -134,7 +138,7 @@ class Process:
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        if alive:
+        if alive or not self._logged:
             self.log.unlink(missing_ok=True)
 
 

@@ -3,8 +3,6 @@
     python -m backends.native.server --target FILE [--drafter FILE] [--port N]
 
 Standard output carries one JSON line when it answers, `{"ready": {...}}`, or why it never will, `{"error": {...}}`.
-Requests wait for each other: there is one engine, and all of llama.cpp runs on one thread, because OpenMP starts a new
-team of threads for every thread that calls it.
 """
 
 from __future__ import annotations
@@ -18,12 +16,7 @@ import signal
 import socket
 import sys
 import threading
-import time
-import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,231 +28,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from advisor.errors import AdvisorError, RuntimeFailed, UsageError
-from backends.native.answer import Final, Job, answer
+from advisor.errors import AdvisorError, RuntimeFailed
+from backends.native.answer import Final
 from backends.native.engine import Engine
-from backends.native.library import ContextFull
-from backends.native.prompt import Prompt
-from backends.native.tally import Tally
-from backends.native.target import MAX_DRAFT
+from backends.native.replies import Shape, failure, refused
+from backends.native.service import Body, Event, Service
 from backends.native.text import Piece
 
 DRAFT_TOKENS = 3
 """Drafted per round where nobody says otherwise."""
-Event = Piece | Final | AdvisorError
-
-
-class Body(msgspec.Struct, kw_only=True):
-    """What a request may say; fields of OpenAI's that are not here are ignored."""
-
-    messages: list[dict[str, Any]] | None = None
-    prompt: str | list[str] | None = None
-    model: str | None = None
-    stream: bool = False
-    stream_options: dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    n: int | None = None
-    draft_tokens: int | None = None
-    """Ours: tokens drafted per round in this request, 0 for plain decoding."""
-    chat_template_kwargs: dict[str, Any] | None = None
-
-    def check(self) -> None:
-        """Raises UsageError for what this engine does not do."""
-        if self.temperature:
-            raise UsageError(f"temperature is {self.temperature}; this engine samples greedily only (temperature 0)")
-        if self.n not in (None, 1):
-            raise UsageError(f"n is {self.n}; one answer per request")
-        limit = self.limit
-        if limit is not None and limit < 1:
-            raise UsageError(f"max_tokens is {limit}, not at least 1")
-        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= MAX_DRAFT:
-            raise UsageError(f"draft_tokens is {self.draft_tokens}, not between 0 and {MAX_DRAFT}")
-
-    @property
-    def limit(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-@dataclass
-class Service:
-    """The engine with its one thread, and what it counted. `name`: the model's, as clients see it."""
-
-    name: str
-    draft_tokens: int
-    engine: Engine = field(init=False)
-    prompt: Prompt = field(init=False)
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "engine"))
-    tally: Tally = field(default_factory=Tally)
-    requests: int = 0
-    busy: int = 0
-
-    def load(self, make: Callable[[], Engine]) -> None:
-        """Make the engine on its thread.
-
-        Raises:
-            RuntimeFailed: as `Engine`.
-        """
-        self.engine = self.thread.submit(make).result()
-        self.prompt = Prompt(self.engine.target.model)
-
-    def job(self, body: Body, *, chat: bool) -> Job:
-        """The job that a request asks for.
-
-        Raises:
-            UsageError: it asks for something impossible.
-        """
-        body.check()
-        if chat:
-            if body.messages is None:
-                raise UsageError("messages is missing")
-            options = body.chat_template_kwargs or {}
-            tokens = self.prompt.chat(body.messages, thinking=bool(options.get("enable_thinking")))
-        else:
-            texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt or []
-            if len(texts) != 1:
-                raise UsageError("prompt must be one text")
-            tokens = self.prompt.plain(texts[0])
-        drafts = self.draft_tokens if body.draft_tokens is None else body.draft_tokens
-        return Job(tokens, drafts, body.limit, body.stops, thoughts=chat)
-
-    async def run(self, job: Job, cancelled: threading.Event) -> AsyncIterator[Event]:
-        """The events of one answer, pieces that came together joined. Setting `cancelled` ends it."""
-        loop, ready, events = asyncio.get_running_loop(), asyncio.Event(), deque[Event | None]()
-
-        def put(event: Event | None) -> None:
-            events.append(event)
-            with contextlib.suppress(RuntimeError):  # the loop has gone: nobody listens any more
-                loop.call_soon_threadsafe(ready.set)
-
-        self.thread.submit(self._work, job, cancelled, put)
-        self.busy += 1
-        try:
-            while True:
-                await ready.wait()
-                ready.clear()
-                for event in _joined(events):
-                    if event is None:
-                        return
-                    yield event
-        finally:
-            self.busy -= 1
-            cancelled.set()
-
-    def _work(self, job: Job, cancelled: threading.Event, put: Callable[[Event | None], None]) -> None:
-        """On the engine's thread."""
-        try:
-            if cancelled.is_set():
-                return
-            for event in answer(self.engine, job, cancelled.is_set):
-                if isinstance(event, Final):
-                    self.tally.merge(event.tally)
-                    self.requests += 1
-                put(event)
-        except AdvisorError as error:
-            put(error)
-        except Exception as error:  # noqa: BLE001 - the thread must answer, whatever happened
-            put(RuntimeFailed(f"the engine failed: {error!r}"))
-        finally:
-            put(None)
-
-
-def _joined(events: deque[Event | None]) -> Iterator[Event | None]:
-    """Empty the queue; neighbouring pieces of one kind become one, so that a slow reader is not sent crumbs."""
-    last: Piece | None = None
-    while events:
-        event = events.popleft()
-        if isinstance(event, Piece):
-            if last and last.thought == event.thought:
-                last = Piece(last.text + event.text, event.thought)
-                continue
-            last, event = event, last
-            if event is None:
-                continue
-        elif last:
-            yield last
-            last = None
-        yield event
-    if last:
-        yield last
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How replies of one of the two faces look."""
-
-    service: Service
-    chat: bool
-    id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def envelope(self, choice: Mapping[str, Any], *, chunk: bool) -> dict[str, Any]:
-        kind = "chat.completion" if self.chat else "text_completion"
-        return {
-            "id": self.id,
-            "object": kind + (".chunk" if chunk and self.chat else ""),
-            "created": self.created,
-            "model": self.service.name,
-            "choices": [{"index": 0, **choice}],
-        }
-
-    def chunk(self, piece: Piece, *, first: bool) -> dict[str, Any]:
-        if not self.chat:
-            return self.envelope({"text": piece.text, "finish_reason": None}, chunk=True)
-        delta = {"reasoning_content" if piece.thought else "content": piece.text}
-        if first:
-            delta = {"role": "assistant", **delta}
-        return self.envelope({"delta": delta, "finish_reason": None}, chunk=True)
-
-    def last(self, final: Final) -> dict[str, Any]:
-        body: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
-        return {**self.envelope({**body, "finish_reason": final.reason}, chunk=True), **_numbers(final)}
-
-    def whole(self, pieces: list[Piece], final: Final) -> dict[str, Any]:
-        text = "".join(piece.text for piece in pieces if not piece.thought)
-        if not self.chat:
-            return {
-                **self.envelope({"text": text, "finish_reason": final.reason}, chunk=False),
-                **_numbers(final),
-            }
-        message = {"role": "assistant", "content": text}
-        thought = "".join(piece.text for piece in pieces if piece.thought)
-        if thought:
-            message["reasoning_content"] = thought
-        choice = {"message": message, "finish_reason": final.reason}
-        return {**self.envelope(choice, chunk=False), **_numbers(final)}
-
-
-def _numbers(final: Final) -> dict[str, Any]:
-    timings = final.timings
-    usage = {
-        "prompt_tokens": timings.prompt_n,
-        "completion_tokens": timings.predicted_n,
-        "total_tokens": timings.prompt_n + timings.predicted_n,
-    }
-    return {"usage": usage, "timings": msgspec.to_builtins(timings)}
-
-
-def failure(message: str, status: int, *, kind: str = "invalid_request_error", code: str | None = None) -> Response:
-    """An OpenAI error object."""
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return JSONResponse({"error": error}, status_code=status)
-
-
-def refused(error: AdvisorError) -> Response:
-    text = f"{error.message}. {error.hint}" if error.hint else error.message
-    if isinstance(error, ContextFull):
-        return failure(text, 400, code="context_length_exceeded")
-    if isinstance(error, UsageError):
-        return failure(text, 400)
-    return failure(text, 500, kind="server_error", code=error.code)
 
 
 async def completion(request: Request, *, chat: bool) -> Response:
@@ -276,7 +53,7 @@ async def completion(request: Request, *, chat: bool) -> Response:
         return refused(error)
     cancelled = threading.Event()
     events = service.run(job, cancelled)
-    shape = Shape(service, chat)
+    shape = Shape(service.name, chat)
     watch = asyncio.create_task(_watch(request, cancelled))
     try:
         # Whatever is wrong with a request shows at its first event: then the status is still ours to choose.
