@@ -61,6 +61,13 @@ class TestNvidia:
         (gpu,) = machine("wsl", devices=DEVICES).gpus
         assert (gpu.device, gpu.memory_total_bytes, gpu.driver) == ("rtx-3060-12gb", 12 * GIB, "566.36")
 
+    def test_a_report_from_a_rented_machine(self) -> None:
+        """NVML's GPUs come back through the text that `doctor` adds; a limit above the real memory is none."""
+        found = machine("h100", devices=DEVICES)
+        (gpu,) = found.gpus
+        assert (gpu.device, gpu.memory_total_bytes, gpu.memory_free_bytes) == ("h100", 81559 << 20, 81079 << 20)
+        assert (found.memory.limit_bytes, found.environment) == (None, "container")
+
     def test_a_lost_card_does_not_hide_the_others(self) -> None:
         found = machine(linux(**DRIVER), FakeNvml(("A", 8 * GIB, None), ("B", 8 * GIB, 7 * GIB)))
         assert [gpu.name for gpu in found.gpus] == ["B"]
