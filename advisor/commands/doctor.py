@@ -31,7 +31,7 @@ def command(*, as_json: bool) -> None:
     """Say what is wrong or limited here and how to mend it. Ends with 0 either way.
 
     The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere. It contains
-    hardware names, kernel version and memory figures, and neither user names nor addresses.
+    hardware names, kernel version and memory figures, but no user names, addresses or serial numbers.
     """
     devices, broken = _devices()
     recorder = Recorder(Local())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -220,6 +221,10 @@ KEPT_NAMES = {
 """What a recording keeps of files and folders that also tell of other things: the words that a probe looks for."""
 
 
+SERIAL = re.compile(r'(serial[^:\n]{0,40}:[ \t]*"?)[^",\n]+', re.IGNORECASE)
+"""Serial numbers, of a Raspberry Pi in /proc/cpuinfo and of displays on macOS: a report does not hold them."""
+
+
 class Recorder:
     """Another host, keeping what it answers and was asked for, and no more."""
 
@@ -251,7 +256,8 @@ class Recorder:
         text = self.host.read(path)
         if text:
             word = KEPT_LINES.get(path, "")
-            self._files[path] = "\n".join(line for line in text.splitlines() if word in line)
+            kept = "\n".join(line for line in text.splitlines() if word in line)
+            self._files[path] = SERIAL.sub(r"\1removed", kept)
         return text
 
     def names(self, folder: str) -> tuple[str, ...]:
@@ -267,7 +273,7 @@ class Recorder:
         except ToolError as failed:
             self._tools[" ".join(argv)] = f"! {failed}"
             raise
-        self._tools[" ".join(argv)] = text
+        self._tools[" ".join(argv)] = SERIAL.sub(r"\1removed", text)
         return text
 
     def has_tool(self, name: str) -> bool:

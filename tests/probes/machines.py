@@ -1,4 +1,8 @@
-"""Captured machines: one YAML file each, in the form that `advisor doctor --json` records under `findings`."""
+"""Machines to replay: one YAML file each, in the form that `advisor doctor --json` records under `findings`.
+
+`h100` is a recording. The others are written after the formats that the kernel and the tools document and that public
+reports show; replace one by a recording when such a machine is at hand.
+"""
 
 from __future__ import annotations
 

@@ -170,6 +170,14 @@ def test_commands(command: click.Command) -> None:
     assert "Examples:" in usage.stdout
 
 
+@pytest.mark.parametrize(("name", "serial"), [("raspberry-pi-5", "10000000abcdef01"), ("m3-max", "4254554c")])
+def test_a_recording_holds_no_serial_numbers(name: str, serial: str) -> None:
+    recorder = Recorder(Replay(findings(name)))
+    detection.detect(host=recorder, backends=False)
+    assert serial in repr(findings(name))
+    assert serial not in repr(recorder.findings())
+
+
 def test_a_report_says_nothing_of_the_user() -> None:
     result = click.testing.CliRunner().invoke(doctor.command, ["--json"])
     recorded = json.loads(result.stdout)["findings"]
