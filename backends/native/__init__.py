@@ -122,7 +122,8 @@ class Native(Backend):
         drafted = int(values["advisor_drafted_tokens_total"])
         return Stats(
             predicted_tokens=tokens,
-            predicted_per_second=tokens / seconds if seconds else None,
+            # The first token of each answer belongs to its prompt.
+            predicted_per_second=(tokens - values["advisor_requests_total"]) / seconds if seconds else None,
             drafted=drafted,
             accepted=int(values["advisor_accepted_tokens_total"]),
             accepted_per_position=tuple(at("accepted", i) / at("drafted", i) for i in range(positions)),

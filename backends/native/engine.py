@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from advisor import gguf
 from advisor.errors import UsageError
+from advisor.probes.cpu import probe
+from advisor.probes.host import Local
 from backends.native import acceptance
 from backends.native.drafters import Drafter, Mtp, NoDrafter
 from backends.native.library import ContextFull
@@ -29,9 +28,8 @@ class Round(NamedTuple):
 
 
 def cores() -> int:
-    """Physical cores that this process may use: more threads than those slow decoding down."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+    """Physical cores that this process may use, limits of containers included: more threads slow decoding down."""
+    return probe(Local())[0].cores
 
 
 class Engine:

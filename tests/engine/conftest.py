@@ -31,10 +31,9 @@ def endless_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def demo_pair(worst_pair: Pair) -> Pair:
-    """The embedded pair; the random one stands in only as long as the repository has none."""
-    pair = Pair(DEMO / "demo.gguf", DEMO / "demo-drafter.gguf")
-    return pair if pair.target.exists() and pair.drafter.exists() else worst_pair
+def demo_pair() -> Pair:
+    """The embedded pair."""
+    return Pair(DEMO / "demo.gguf", DEMO / "demo-drafter.gguf")
 
 
 def engine(pair: Pair, **options: int) -> Iterator[Engine]:
@@ -71,8 +70,8 @@ def precise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def demo(demo_pair: Pair, worst_pair: Pair) -> Iterator[Engine]:
-    yield from engine(demo_pair, **({"threads": 1} if demo_pair == worst_pair else {}))
+def demo(demo_pair: Pair) -> Iterator[Engine]:
+    yield from engine(demo_pair)
 
 
 @pytest.fixture(scope="module")

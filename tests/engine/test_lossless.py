@@ -37,7 +37,7 @@ def prompts(engine: Engine, count: int, longest: int) -> list[list[int]]:
         if index < len(QUESTIONS):
             text = QUESTIONS[index]
         else:
-            text = " ".join(rng.choice(WORDS) for _ in range(rng.choice((3, 10, 30, 60))))
+            text = " ".join(rng.choice(WORDS) for _ in range(rng.choice((3, 10, 30, 60, 300))))
         chat = f"<|turn>user\n{text}<turn|>\n<|turn>model\n" if index % 3 else text
         made.append(model.tokenize(chat, special=True, begin=True)[:longest])
     return made
@@ -68,7 +68,7 @@ class Swapped:
 def test_many_prompts(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     engine: Engine = request.getfixturevalue(name)
     ties = drafted = accepted = count = 0
-    asked = prompts(engine, 52, 400)
+    asked = prompts(engine, 52, 600)
     for index, prompt in enumerate(asked):
         limit = 30 if index % 8 else 100
         plain = tokens(engine, prompt, 0, limit)
