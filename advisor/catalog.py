@@ -188,8 +188,19 @@ class Device(Record, frozen=True, kw_only=True):
     source: Text
 
 
+class Advice(Record, frozen=True, kw_only=True):
+    """What a widely read article of May 2026 advised for a place: which models, and why."""
+
+    models: tuple[str, ...]
+    reason: Text
+    source: Text
+
+
 class UseCase(Record, frozen=True, kw_only=True):
-    """What a kind of work asks for. `weights`: benchmarks (by their name in the model profiles) to their weight."""
+    """What a kind of work asks for. `weights`: benchmarks (by their name in the model profiles) to their weight.
+
+    `min_tokens_per_s`: below it people give up. `comfort_tokens_per_s`: beyond it more speed is worth little.
+    """
 
     id: Text
     name: Text
@@ -198,9 +209,11 @@ class UseCase(Record, frozen=True, kw_only=True):
     output_kind: Text
     """The kind of text produced, a key of `Drafter.acceptance`."""
     min_tokens_per_s: Positive
+    comfort_tokens_per_s: Positive = 30.0
     weights: dict[str, Share]
     modalities: tuple[Modality, ...] = ("text",)
     concurrent_users: Count = 1
+    advice: Advice | None = None
     source: Text
 
 
@@ -552,6 +565,11 @@ def check_use_cases(catalog: Catalog, where: str) -> None:
         for name in use_case.weights:
             if name not in known:
                 raise wrong(where, f"use_cases[{index}].weights.{name}", "no model has a benchmark of this name")
+        if use_case.comfort_tokens_per_s < use_case.min_tokens_per_s:
+            raise wrong(where, f"use_cases[{index}].comfort_tokens_per_s", "below the floor, min_tokens_per_s")
+        for name in use_case.advice.models if use_case.advice else ():
+            if name not in catalog.models:
+                raise wrong(where, f"use_cases[{index}].advice.models", f"{name!r} is no model of the catalogue")
         for model in catalog.models.values():
             if use_case.output_kind not in model.drafter.acceptance:
                 problem = f"{use_case.output_kind!r} is not in the drafter's acceptance of {model.id}"
