@@ -27,12 +27,12 @@ Logits = npt.NDArray[np.float32]
 Hidden = npt.NDArray[np.float32]
 """One state of the model, shape [width]: a view, as `Logits`."""
 
-WARNING, ERROR, CONTINUED = 3, 4, 5
+ERROR, CONTINUED = 4, 5
 NO_SLOT = 1
 MAX_PIECE = 256
 """Bytes of the longest token text."""
 log: deque[str] = deque(maxlen=20)
-"""The last warnings and errors of llama.cpp, oldest first."""
+"""llama.cpp's errors since the last call that may fail, oldest first."""
 _level = 0
 
 
@@ -84,20 +84,20 @@ def extension() -> ModuleType:
     None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p
 )
 def _keep(level: int, text: bytes, _data: int) -> None:
-    """Keep warnings and errors; errors go to standard error too, which is the log file of the process."""
+    """Keep errors, and pass them to standard error, which is the log file of the process."""
     global _level  # noqa: PLW0603 - a continued line has the level of the one before
     if level != CONTINUED:
         _level = level
-    if _level in (WARNING, ERROR):
+    if _level == ERROR:
         line = text.decode("utf-8", errors="replace").rstrip()
         log.append(line)
-        if _level == ERROR:
-            print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
-def last_error() -> str:
-    """llama.cpp's last message, for the end of a sentence."""
-    return log[-1] if log else "no reason given"
+def reason() -> str:
+    """What llama.cpp said of its last failure, for the end of a sentence: its first message is the telling one."""
+    said = log[0] if log else "no reason given"
+    return said.split("error loading model: ")[-1]
 
 
 class Model:
@@ -113,9 +113,10 @@ class Model:
         if gpu_layers is not None:
             params.n_gpu_layers = gpu_layers
         self.path = path
+        log.clear()
         self.handle: Any = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
-            raise RuntimeFailed(f"llama.cpp does not load {path}: {last_error()}")
+            raise RuntimeFailed(f"llama.cpp does not load {path}: {reason()}")
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.size = int(lib.llama_vocab_n_tokens(self.vocab))
         self.width = int(lib.llama_model_n_embd(self.handle))
@@ -245,10 +246,11 @@ class Context:
             params.ctx_other = target.handle
         self.model = model
         self.micro_batch = micro_batch
+        log.clear()
         self.handle: Any = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise RuntimeFailed(
-                f"llama.cpp cannot make a context of {tokens:,} tokens for {model.path.name}: {last_error()}",
+                f"llama.cpp cannot make a context of {tokens:,} tokens for {model.path.name}: {reason()}",
                 hint="a shorter context needs less memory",
             )
         self.tokens = int(lib.llama_n_ctx(self.handle))
@@ -270,7 +272,7 @@ class Context:
         if code == NO_SLOT:
             raise ContextFull(f"the context of {self.tokens:,} tokens is full")
         if code:
-            raise RuntimeFailed(f"llama.cpp could not decode (code {code}): {last_error()}")
+            raise RuntimeFailed(f"llama.cpp could not decode (code {code}): {reason()}")
 
     def logits(self, rows: int) -> Logits:
         """Scores of the wanted rows of the last decode, shape [rows, vocabulary]."""
@@ -284,7 +286,7 @@ class Context:
     def _view(self, pointer: Any, rows: int, columns: int) -> npt.NDArray[np.float32]:
         # Making a view costs more than a small argmax, and llama.cpp hands out the same few addresses: keep them.
         if not pointer:
-            raise RuntimeFailed(f"llama.cpp gave no output: {last_error()}")
+            raise RuntimeFailed(f"llama.cpp gave no output: {reason()}")
         key = (ctypes.addressof(pointer.contents), rows, columns)
         found = self._views.get(key)
         if found is None:

@@ -66,6 +66,8 @@ class Writer:
     def __init__(self, path: Path, architecture: str, seed: int, *, precise: bool = False) -> None:
         self.out = gguf.GGUFWriter(path, architecture)
         self.precise = precise
+        self.without = ""
+        """The name of a tensor that is left out."""
         self.random = np.random.default_rng(seed)
 
     def matrix(self, name: str, columns: int, rows: int, *, zero: tuple[int, ...] = ()) -> None:
@@ -78,6 +80,8 @@ class Writer:
         self.out.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
 
     def ones(self, name: str, size: int) -> None:
+        if name == self.without:
+            return
         self.out.add_tensor(f"{name}.weight", np.ones(size, np.float32))
 
     def layer(self, shape: Shape, index: int, *, own_kv: bool) -> None:
@@ -146,14 +150,18 @@ def rope(shape: Shape) -> np.ndarray:
     return np.array([1.0] * (half // 4) + [1e30] * (half - half // 4), np.float32)
 
 
-def write_target(path: Path, shape: Shape = TARGET, *, endless: bool = False, precise: bool = False) -> None:
+def write_target(
+    path: Path, shape: Shape = TARGET, *, endless: bool = False, precise: bool = False, without: str = ""
+) -> None:
     """A target.
 
     Args:
         endless: it never ends an answer by itself: no score for the tokens that would.
         precise: 32-bit weights, whose rounding is too small to change an answer.
+        without: the name of a norm that is left out, which only llama.cpp notices.
     """
     w = Writer(path, "gemma4", seed=1, precise=precise)
+    w.without = without
     layers, width = len(shape.sliding), shape.width
     w.metadata(shape, layers - OWN_KV)
     w.out.add_uint32("gemma4.embedding_length_per_layer_input", shape.per_layer)

@@ -100,6 +100,15 @@ def test_a_drafter_of_another_model(endless_pair: Pair, tmp_path: Path) -> None:
     assert "128" in done.stderr
 
 
+def test_a_file_that_only_llama_cpp_finds_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "lacking.gguf"
+    random_pair.write_target(path, without="output_norm")
+    done = advisor("run", path, "hi")
+    assert done.returncode == 6
+    assert "output_norm" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @contextmanager
 def answering(pair: Pair) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
     """A run in the middle of its answer, and its engine."""
