@@ -20,6 +20,13 @@ Code = Literal["memory", "speed", "capability", "backend"]
 CPU_ONLY_BACKENDS = frozenset({"native"})
 """As shipped: the native engine's llama.cpp is compiled for the processor."""
 
+UNREAD_MODALITIES: dict[str, frozenset[str]] = {
+    "native": frozenset({"image", "audio", "video"}),
+    "ollama": frozenset({"audio", "video"}),
+}
+"""What a backend cannot take in although the model could: the native engine loads no projector, and Ollama's library
+offers Gemma 4 with text and images only (its tags, October 2026)."""
+
 LOWER_IS_BETTER = frozenset({"omnidocbench", "fleurs"})
 
 
@@ -36,6 +43,7 @@ class Terms(Record, frozen=True, kw_only=True):
     backend_asked: str | None
     model: str | None
     drafter: bool
+    reserve_bytes: int | None = None
     kv_type: KvType = "f16"
 
 
@@ -84,17 +92,16 @@ class Site(Record, frozen=True, kw_only=True):
     catalog: Catalog
 
 
-def site_of(terms: Terms, machine: Machine, catalog: Catalog) -> Site:
-    gpu = terms.backend.name not in CPU_ONLY_BACKENDS
+def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | None = None) -> Site:
+    """The machine as the chosen backend sees it; with `gpu` given, as one would that has the GPUs or not."""
+    if gpu is None:
+        gpu = terms.backend.name not in CPU_ONLY_BACKENDS
     seen = machine if gpu else without_gpus(machine)
     return Site(machine=seen, limits=budget(machine, gpu=gpu), catalog=catalog)
 
 
-def evaluate(
-    model: ModelProfile, quant: Quant, terms: Terms, machine: Machine, catalog: Catalog
-) -> Candidate | Rejected:
+def evaluate(model: ModelProfile, quant: Quant, terms: Terms, site: Site) -> Candidate | Rejected:
     """One file on this machine: with its drafter where that is faster, without it otherwise."""
-    site = site_of(terms, machine, catalog)
     file = drafter_file(model.drafter, quant)
     plain = configuration(model, quant, terms, site, None)
     if plain is None:

@@ -1,38 +1,31 @@
 """Request and machine to recommendations: one pick, the runners-up, and what was rejected and why.
 
 Every file of the catalogue is tried with and without its drafter. What survives memory, capability and the speed
-floor is ordered by a utility that weighs quality (published benchmarks by use case) against speed.
+floor is ordered by its score (`score`): quality by published benchmarks against speed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from math import log
+from typing import Literal
 
-from advisor.candidates import Candidate, Prefer, Rejected, Terms, evaluate
+import msgspec
+
+from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Rejected, Site, Terms, evaluate, site_of
 from advisor.catalog import Catalog, ModelProfile, Quant
-from advisor.errors import NoBackend, NothingFits, UsageError, unknown_name
-from advisor.machine import Availability, Machine, Record
+from advisor.errors import NoBackend, NothingFits
+from advisor.machine import Machine, Record
+from advisor.placement import usable_gpus
 from advisor.reasons import nothing_fits, reasons, too_slow, warnings
+from advisor.request import Request, resolve
+from advisor.score import score
+from advisor.trades import trades
+from advisor.upgrade import NextStep, next_step
 
-BUILT_IN_BACKENDS = ("llama.cpp", "ollama", "native")
-"""In the order in which they are chosen; whatever else is installed comes after them."""
+__all__ = ["Ranking", "Recommendation", "Request", "Role", "rank"]
 
-SPEED_WEIGHT: dict[Prefer, float] = {"quality": 0.02, "balanced": 0.1, "speed": 0.5}
-"""What a doubling of speed is worth against quality: the exponent of speed in quality x speed^weight. At 0.1 a
-model that is 3.5 times as fast may be 12 % worse; at 0.02 speed only decides between files of almost the same
-quality."""
-
-SPEED_THAT_SUFFICES = 400.0
-"""Tokens per second beyond which faster is no better for one person."""
-
-HYBRID_PENALTY = 0.1
-"""For a model that is partly beside the GPU: its prompts are read slowly, long contexts slow it further, and the
-estimate is rougher. A model that is all on the GPU wins until it is about 10 % worse."""
-
-OFFICIAL_BONUS = 0.004
-"""Between files of almost the same quality: the model's makers, and files trained for their format."""
+Role = Literal["pick", "best", "balanced", "fastest"]
 
 LOWEST_USABLE = 3.0
 """Tokens per second below which nothing is recommended, unless the user asks for it: a page takes three minutes."""
@@ -40,35 +33,31 @@ LOWEST_USABLE = 3.0
 FEWEST_BITS = 4
 """Below, a smaller model at 4 bits answers better: 31B at 2 bits loses a fifth of its quality."""
 
-
-class Request(Record, frozen=True, kw_only=True):
-    """What is asked for. None means: what the use case says, or the best choice."""
-
-    use_case: str = "chat"
-    context_tokens: int | None = None
-    prefer: Prefer | None = None
-    min_tokens_per_s: float | None = None
-    backend: str | None = None
-    model: str | None = None
-    drafter: bool = True
+DIFFERENT_QUALITY = 1.01
+DIFFERENT_SPEED = 1.15
+"""What an alternative must be ahead of the pick, to be worth a second thought."""
 
 
 class Recommendation(Record, frozen=True, kw_only=True):
-    """A candidate in its place. `reasons` and `warnings` are whole sentences without a full stop."""
+    """A candidate in its place. `reasons` and `warnings` are whole sentences without a full stop. `roles`: what it is
+    the answer to; an alternative that stands for nothing special has none."""
 
     rank: int
     candidate: Candidate
+    roles: tuple[Role, ...] = ()
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 class Ranking(Record, frozen=True, kw_only=True):
-    """The answer to a request on a machine."""
+    """The answer to a request on a machine. `next_step`: the nearest hardware whose pick would be a better model."""
 
     machine: Machine
     terms: Terms
     recommendations: tuple[Recommendation, ...]
     rejected: tuple[Rejected, ...]
+    trades: tuple[str, ...] = ()
+    next_step: NextStep | None = None
 
 
 def rank(request: Request, machine: Machine, catalog: Catalog) -> Ranking:
@@ -76,37 +65,40 @@ def rank(request: Request, machine: Machine, catalog: Catalog) -> Ranking:
 
     Raises:
         UsageError: an unknown use case, model or backend, or an impossible number.
-        NoBackend: the backend asked for cannot be used here.
+        NoBackend: the backend asked for cannot be used here, or nothing is left that it can run.
         NothingFits: no file fits the memory, or none is fast enough.
     """
     terms = resolve(request, machine, catalog)
+    site = site_of(terms, machine, catalog)
     capable, rejected = by_capability(terms, catalog)
-    fitting: list[Candidate] = []
-    for model, quant in capable:
-        found = evaluate(model, quant, terms, machine, catalog)
-        if isinstance(found, Candidate):
-            fitting.append(found)
-        else:
-            rejected.append(found)
+    fitting, unfit = by_memory(capable, terms, site)
+    rejected += idle_gpus(unfit, terms, machine, catalog)
     if not fitting:
-        raise nothing_fits(capable, terms, machine)
+        raise no_candidate(rejected, capable, terms, machine)
     fast, slow = by_speed(fitting, terms)
     if not fast:
         raise too_slow(fitting, terms)
-    picks = best_of_each_model(fast, terms)
-    shown = {pick.model.id for pick in picks}
-    rejected += [slow_one for slow_one in slow if slow_one.model not in shown]
-    recommendations = tuple(
-        Recommendation(
-            rank=position,
-            candidate=pick,
-            reasons=reasons(pick, picks, terms),
-            warnings=warnings(pick, terms, machine),
-        )
-        for position, pick in enumerate(picks, start=1)
-    )
+    rejected += slow
     rejected.sort(key=nearest_first(catalog))
-    return Ranking(machine=machine, terms=terms, recommendations=recommendations, rejected=tuple(rejected))
+    picks = selection(fast, terms)
+    pick = picks[0]
+    return Ranking(
+        machine=machine,
+        terms=terms,
+        recommendations=tuple(
+            Recommendation(
+                rank=position,
+                candidate=one,
+                roles=roles(one, picks, terms),
+                reasons=reasons(one, picks, terms),
+                warnings=warnings(one, terms, machine),
+            )
+            for position, one in enumerate(picks, start=1)
+        ),
+        rejected=tuple(rejected),
+        trades=trades(pick, fast),
+        next_step=next_step(pick, terms, machine, catalog, first_choices(capable)),
+    )
 
 
 def nearest_first(catalog: Catalog) -> Callable[[Rejected], tuple[int, bool, int]]:
@@ -114,64 +106,6 @@ def nearest_first(catalog: Catalog) -> Callable[[Rejected], tuple[int, bool, int
     models = list(catalog.models)
     sizes = {(model.id, quant.name): int(quant.bytes) for model in catalog.models.values() for quant in model.quants}
     return lambda one: (models.index(one.model), one.code == "capability", sizes[one.model, one.quant])
-
-
-# ---- The request
-
-
-def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
-    use_case = catalog.use_case(request.use_case)
-    context = use_case.context_tokens if request.context_tokens is None else request.context_tokens
-    floor = use_case.min_tokens_per_s if request.min_tokens_per_s is None else request.min_tokens_per_s
-    longest = max(model.context_tokens for model in catalog.models.values())
-    if not 1 <= context <= longest:
-        raise UsageError(f"a context of {context} tokens: 1 to {longest} are possible", command="advisor models")
-    if not 0 <= floor < float("inf"):
-        raise UsageError(f"a speed of {floor} tokens per second is not possible", hint="0 asks for no minimum.")
-    default: Prefer = "quality" if use_case.id == "max-quality" else "balanced"
-    return Terms(
-        use_case=use_case,
-        context_tokens=context,
-        prefer=request.prefer or default,
-        min_tokens_per_s=floor,
-        floor_given=request.min_tokens_per_s is not None,
-        backend=choose_backend(request.backend, machine),
-        backend_asked=request.backend,
-        model=catalog.model(request.model).id if request.model else None,
-        drafter=request.drafter,
-    )
-
-
-def choose_backend(name: str | None, machine: Machine) -> Availability:
-    """The backend asked for, else the best that is there; on a simulated machine llama.cpp, unless asked otherwise."""
-    known = {backend.name: backend for backend in machine.backends}
-    if name is not None:
-        if name not in known and name not in BUILT_IN_BACKENDS:
-            raise unknown_name("backend", name, {*known, *BUILT_IN_BACKENDS}, command="advisor backends")
-        return requested_backend(name, known.get(name), machine)
-    usable = {backend.name: backend for backend in machine.backends if backend.available}
-    for candidate in (*BUILT_IN_BACKENDS, *usable):
-        if candidate in usable and not machine.simulated:
-            return usable[candidate]
-    return assumed_backend("llama.cpp")
-
-
-def requested_backend(name: str, found: Availability | None, machine: Machine) -> Availability:
-    if machine.simulated or (found is None and not machine.backends):
-        return assumed_backend(name)
-    if found is None or not found.available:
-        why = (found.why_not if found else None) or "it is not installed"
-        raise NoBackend(
-            f"the backend {name!r} cannot be used here: {why}",
-            hint=(found.hint if found else None) or "Leave out --backend to use the best one that is here.",
-            command="advisor backends",
-        )
-    return found
-
-
-def assumed_backend(name: str) -> Availability:
-    """A backend that nobody looked for: taken to be current, so that it runs drafters. `path` None says so."""
-    return Availability(name=name, available=True, drafter=True)
 
 
 # ---- Candidates
@@ -194,8 +128,8 @@ def by_capability(terms: Terms, catalog: Catalog) -> tuple[list[tuple[ModelProfi
     if not capable:
         raise NothingFits(
             f"{rejected[0].model} cannot do this: {rejected[0].reason}"
-            if rejected
-            else "the catalogue has no such model",
+            if len({one.model for one in rejected}) == 1
+            else f"no model of the catalogue can do this: {'; '.join(dict.fromkeys(one.reason for one in rejected))}",
             hint="Another model, use case or context is needed.",
             command=f"advisor recommend --use-case {terms.use_case.id}",
         )
@@ -217,6 +151,57 @@ def bits_gap(quant: Quant) -> str:
     if match and int(match[1]) < FEWEST_BITS:
         return f"{match[1]}-bit files lose more than a smaller model at {FEWEST_BITS} bits does"
     return ""
+
+
+def by_memory(
+    capable: Iterable[tuple[ModelProfile, Quant]], terms: Terms, site: Site
+) -> tuple[list[Candidate], list[Rejected]]:
+    fitting: list[Candidate] = []
+    rejected: list[Rejected] = []
+    for model, quant in capable:
+        found = evaluate(model, quant, terms, site)
+        if isinstance(found, Candidate):
+            fitting.append(found)
+        else:
+            rejected.append(found)
+    return fitting, rejected
+
+
+def idle_gpus(unfit: list[Rejected], terms: Terms, machine: Machine, catalog: Catalog) -> list[Rejected]:
+    """What would fit if the backend used the GPUs of this machine is the backend's fault, not the memory's."""
+    if terms.backend.name not in CPU_ONLY_BACKENDS or not usable_gpus(machine):
+        return unfit
+    site = site_of(terms, machine, catalog, gpu=True)
+    said = f"{terms.backend.name} runs on the processor only; llama.cpp would use the GPU"
+    found = []
+    for one in unfit:
+        model = catalog.models[one.model]
+        quant = next(quant for quant in model.quants if quant.name == one.quant)
+        helps = isinstance(evaluate(model, quant, terms, site), Candidate)
+        found.append(msgspec.structs.replace(one, code="backend", reason=f"{one.reason}; {said}") if helps else one)
+    return found
+
+
+def no_candidate(
+    rejected: list[Rejected], capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine
+) -> NoBackend | NothingFits:
+    if any(one.code == "backend" for one in rejected):
+        return NoBackend(
+            f"nothing fits that {terms.backend.name} can run: it uses the processor and main memory only",
+            hint="llama.cpp would use the GPU.",
+            command=f"advisor recommend --use-case {terms.use_case.id} --backend llama.cpp",
+        )
+    return nothing_fits(capable, terms, machine)
+
+
+def first_choices(capable: Iterable[tuple[ModelProfile, Quant]]) -> tuple[tuple[ModelProfile, Quant], ...]:
+    """Of each model the 4-bit file that keeps most: what people begin with."""
+    best: dict[str, tuple[ModelProfile, Quant]] = {}
+    for model, quant in capable:
+        held = best.get(model.id)
+        if "Q4" in quant.name and (held is None or quant.quality > held[1].quality):
+            best[model.id] = (model, quant)
+    return tuple(best.values())
 
 
 # ---- Order
@@ -247,27 +232,40 @@ def effective_floor(fitting: list[Candidate], terms: Terms) -> float:
     best = max(one.speed.decode for one in fitting)
     if terms.floor_given or best >= terms.min_tokens_per_s:
         return terms.min_tokens_per_s
-    # Not the fastest alone: within reach of it, quality still counts.
-    return max(min(LOWEST_USABLE, terms.min_tokens_per_s), 0.6 * best)
+    return min(LOWEST_USABLE, terms.min_tokens_per_s)
 
 
-def best_of_each_model(candidates: Iterable[Candidate], terms: Terms) -> list[Candidate]:
-    """The best file of each model, the best model first."""
-    best: dict[str, Candidate] = {}
-    for candidate in candidates:
-        held = best.get(candidate.model.id)
-        if held is None or utility(candidate, terms) > utility(held, terms):
-            best[candidate.model.id] = candidate
-    return sorted(best.values(), key=lambda candidate: utility(candidate, terms), reverse=True)
+def selection(fast: list[Candidate], terms: Terms) -> list[Candidate]:
+    """One file of each model, the best first. The pick decides alone; of the models that would be the best or the
+    fastest instead, the file is the one that makes them so."""
+    chosen: dict[str, Candidate] = {}
+    for one in fast:
+        held = chosen.get(one.model.id)
+        if held is None or score(one, terms) > score(held, terms):
+            chosen[one.model.id] = one
+    pick = max(chosen.values(), key=lambda one: score(one, terms))
+    quality = preferring("quality", terms)
+    for one in (max(fast, key=lambda one: one.speed.decode), max(fast, key=lambda one: score(one, quality))):
+        if one.model.id != pick.model.id:
+            chosen[one.model.id] = one
+    others = [one for one in chosen.values() if one is not pick]
+    return [pick, *sorted(others, key=lambda one: score(one, terms), reverse=True)]
 
 
-def utility(candidate: Candidate, terms: Terms) -> float:
-    """log(quality x speed^weight), and a little for official files."""
-    speed = min(max(candidate.speed.decode, 0.01), SPEED_THAT_SUFFICES)
-    official = candidate.quant.qat + (candidate.quant.publisher == "google")
-    hybrid = candidate.placement.mode in ("experts-on-cpu", "split")
-    worth = log(max(candidate.quality, 0.01)) + SPEED_WEIGHT[terms.prefer] * log(speed)
-    return worth + OFFICIAL_BONUS * official - HYBRID_PENALTY * hybrid
+def preferring(prefer: Literal["quality", "balanced"], terms: Terms) -> Terms:
+    return msgspec.structs.replace(terms, prefer=prefer)
 
 
-# ---- In words
+def roles(one: Candidate, picks: list[Candidate], terms: Terms) -> tuple[Role, ...]:
+    """What it stands for. The pick keeps a role unless another is clearly ahead in it."""
+    pick = picks[0]
+    balanced = max(picks, key=lambda other: score(other, preferring("balanced", terms)))
+    best = max(picks, key=lambda other: other.quality)
+    fastest = max(picks, key=lambda other: other.speed.decode)
+    held: dict[Role, Candidate] = {
+        "pick": pick,
+        "best": best if best.quality >= DIFFERENT_QUALITY * pick.quality else pick,
+        "balanced": balanced,
+        "fastest": fastest if fastest.speed.decode >= DIFFERENT_SPEED * pick.speed.decode else pick,
+    }
+    return tuple(role for role, holder in held.items() if holder is one)

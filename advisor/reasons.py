@@ -8,10 +8,13 @@ import msgspec
 
 from advisor import simulate
 from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Terms, demand, least_memory, most_memory
-from advisor.catalog import ModelProfile, Quant
+from advisor.catalog import Advice, ModelProfile, Quant
 from advisor.errors import NothingFits
 from advisor.machine import Machine
 from advisor.placement import Budget, budget, in_words, place, single_copy, usable_gpus
+
+PROMISED_GAIN = 2.0
+"""The article promises up to three times the speed; a gain below twice needs a word."""
 
 LONG_PROMPT_MINUTES = 1.5
 SLOWED = 0.75
@@ -23,7 +26,40 @@ def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str,
     said = [placement_in_words(pick), compared(pick, picks, terms)]
     if pick.quant.qat:
         said.append("trained for 4 bits (QAT), so little is lost against the full-size model")
+    if pick is picks[0] and terms.use_case.advice:
+        said.append(against_advice(pick, picks, terms.use_case.advice))
     return tuple(said)
+
+
+def against_advice(pick: Candidate, picks: list[Candidate], advice: Advice) -> str:
+    """Whether the article's answer for this place holds here, and if not, what has overruled it."""
+    named = " or ".join(name.upper() for name in advice.models)
+    if pick.model.id in advice.models:
+        gain = pick.speed.drafter_gain
+        if pick.model.architecture.experts and gain < PROMISED_GAIN:
+            return (
+                f"the article of May 2026 names {named} here too, but not for its drafter: one user gains {gain:.1f}x, "
+                "because each verified token wakes more experts"
+            )
+        return f"the article of May 2026 names {named} here too: {advice.reason}"
+    return f"the article of May 2026 names {named} here; {overruled(pick, picks, advice)}"
+
+
+def overruled(pick: Candidate, picks: list[Candidate], advice: Advice) -> str:
+    if pick.model.id == "12b":
+        return "it did not know 12B, which came in June"
+    if pick.model.architecture.experts and pick.quant.qat and pick.placement.mode == "gpu":
+        return f"since June the QAT file of {short_name(pick)} needs only {in_words(single_copy(pick.load))}"
+    rival = next((one for one in picks if one.model.id in advice.models), None)
+    if rival is None:
+        return "that does not run well enough here"
+    if rival.quality > pick.quality:
+        return f"that would run at {rival.speed.decode:.0f} tok/s here"
+    return f"that would have {100 * rival.quality / pick.quality:.0f} % of the quality"
+
+
+def short_name(pick: Candidate) -> str:
+    return pick.model.name.removeprefix("Gemma 4 ")
 
 
 def compared(pick: Candidate, picks: list[Candidate], terms: Terms) -> str:
@@ -95,8 +131,10 @@ def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
     backend = terms.backend
     if machine.simulated:
         yield f"a current {backend.name} is assumed as the backend"
-    elif backend.name not in {known.name for known in machine.backends}:
-        yield f"no backend was found here; a current {backend.name} is assumed"
+    elif not any(known.name == backend.name and known.available for known in machine.backends):
+        here = ", ".join(known.name for known in machine.backends if known.available)
+        found = f"{here} cannot do this" if here else "no backend was found here"
+        yield f"{found}; a current {backend.name} is assumed"
     if backend.name in CPU_ONLY_BACKENDS and usable_gpus(machine):
         yield "the native engine runs on the processor only: install llama.cpp or Ollama to use the GPU"
 

@@ -17,7 +17,8 @@ from advisor import __version__
 from advisor.candidates import Candidate, Code, Prefer, Rejected
 from advisor.machine import Basis, Machine
 from advisor.placement import Mode, drafter_demand, spread_overhead
-from advisor.ranking import Ranking, Recommendation
+from advisor.ranking import Ranking, Recommendation, Role
+from advisor.upgrade import NextStep
 
 SCHEMA: Final = "advisor.recommend/1"
 
@@ -147,7 +148,11 @@ class CostPart(Part, frozen=True, kw_only=True):
 
 
 class RecommendationPart(Part, frozen=True, kw_only=True):
+    """`roles`: what it is the answer to; the first is always the `pick`, which is also `best` or `fastest` where no
+    alternative is clearly ahead in that."""
+
     rank: Annotated[int, Meta(ge=1)]
+    roles: tuple[Role, ...]
     model: str
     name: str
     repo: str
@@ -174,8 +179,20 @@ class RejectedPart(Part, frozen=True, kw_only=True):
     reason: str
 
 
+class NextStepPart(Part, frozen=True, kw_only=True):
+    """The nearest hardware on which a better model would be the pick. `quality_gain`: 1.05 is 5 % better."""
+
+    model: str
+    name: str
+    quant: str
+    hardware: str
+    quality_gain: Rate
+    decode_tokens_per_s: Rate
+    reason: str
+
+
 class Document(Part, frozen=True, kw_only=True):
-    """Which Gemma 4 suits a machine, and why."""
+    """Which Gemma 4 suits a machine, and why. `trades`: what the pick was weighed against, in sentences."""
 
     schema: Literal["advisor.recommend/1"]
     advisor_version: str
@@ -184,6 +201,8 @@ class Document(Part, frozen=True, kw_only=True):
     request: RequestPart
     recommendations: Annotated[tuple[RecommendationPart, ...], Meta(min_length=1)]
     rejected: tuple[RejectedPart, ...]
+    trades: tuple[str, ...]
+    next_step: NextStepPart | None
 
 
 def json_schema() -> dict[str, Any]:
@@ -222,6 +241,8 @@ def document(ranking: Ranking, *, options: Mapping[str, str] | None = None, now:
         ),
         recommendations=tuple(recommendation_part(entry, ranking, options or {}) for entry in ranking.recommendations),
         rejected=tuple(rejected_part(entry) for entry in ranking.rejected),
+        trades=ranking.trades,
+        next_step=next_step_part(ranking.next_step),
     )
 
 
@@ -235,10 +256,25 @@ def rejected_part(entry: Rejected) -> RejectedPart:
     return RejectedPart(model=entry.model, quant=entry.quant, code=entry.code, reason=entry.reason)
 
 
+def next_step_part(step: NextStep | None) -> NextStepPart | None:
+    if step is None:
+        return None
+    return NextStepPart(
+        model=step.model,
+        name=step.name,
+        quant=step.quant,
+        hardware=step.hardware,
+        quality_gain=round(step.quality_gain, 3),
+        decode_tokens_per_s=round(step.decode_tokens_per_s, 2),
+        reason=step.reason,
+    )
+
+
 def recommendation_part(entry: Recommendation, ranking: Ranking, options: Mapping[str, str]) -> RecommendationPart:
     pick = entry.candidate
     return RecommendationPart(
         rank=entry.rank,
+        roles=entry.roles,
         model=pick.model.id,
         name=pick.model.name,
         repo=pick.quant.repo,

@@ -12,8 +12,9 @@ from advisor import catalog, simulate
 from advisor.candidates import Prefer
 from advisor.errors import UsageError, unknown_name
 from advisor.machine import Machine
-from advisor.ranking import Request, rank
+from advisor.ranking import rank
 from advisor.report import document
+from advisor.request import Request
 
 EPILOG = """\b
 Examples:

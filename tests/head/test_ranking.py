@@ -7,7 +7,8 @@ from advisor.candidates import Candidate
 from advisor.catalog import load
 from advisor.errors import NoBackend, NothingFits, UsageError
 from advisor.machine import Availability, Machine
-from advisor.ranking import Ranking, Request, rank, utility
+from advisor.ranking import Ranking, Request, rank
+from advisor.score import score
 from tests.head.machines import GIB, NAMED, real, simulated
 
 CATALOG = load()
@@ -36,7 +37,7 @@ PICKS = [
     ("RTX 4060 Ti 16GB, 32GB", {"context_tokens": 131072}, {"12b", "26b"}, "the KV cache decides"),
     ("RTX 3060 12GB, 32GB", {}, {"12b"}, "all on the GPU beats experts in main memory"),
     ("RTX 3060 12GB, 32GB", {"use_case": "coding"}, {"12b"}, "32K of 12B is under a GiB of KV cache"),
-    ("RTX 4060, 16GB", {}, {"e4b", "12b"}, "8 GB hold E4B with ease"),
+    ("RTX 4060, 16GB", {}, {"e4b", "26b"}, "8 GB hold E4B with ease; 26B with its experts in main memory is better"),
     ("RTX 4060, 16GB", {"prefer": "speed"}, {"e2b", "e4b"}, "fastest"),
     ("2x RTX 3090, 128GB", {"prefer": "quality"}, {"31b"}, "48 GB"),
     ("H100 SXM, 256GB", {"prefer": "quality"}, {"31b"}, "80 GB hold it at 8 bits"),
@@ -115,7 +116,7 @@ def test_no_drafter_is_honoured() -> None:
 
 
 def test_projector_counts_where_images_are_read() -> None:
-    assert pick("RTX 4090, 64GB", use_case="vision").load.projector == 1_193_058_784
+    assert pick("RTX 4090, 64GB", use_case="vision", model="26b").load.projector == 1_193_058_784
     assert pick("RTX 4090, 64GB").load.projector == 0
 
 
@@ -217,7 +218,7 @@ def test_impossible_requests(request_: dict[str, object]) -> None:
 
 def test_more_memory_never_gives_a_worse_answer() -> None:
     answers = [ask(f"cpu, {size}GB", prefer="quality", min_tokens_per_s=0) for size in (4, 8, 12, 16, 24, 32, 64)]
-    worth = [utility(answer.recommendations[0].candidate, answer.terms) for answer in answers]
+    worth = [score(answer.recommendations[0].candidate, answer.terms) for answer in answers]
     assert worth == sorted(worth)
 
 

@@ -1,0 +1,71 @@
+"""What a candidate is worth: one number, by which everything is ordered.
+
+`log(quality)`, plus what its speed is worth, less what is inconvenient. Speed counts fully up to the use case's comfort
+level and little beyond it, down to nothing at six times as much; below the floor everything else loses against
+candidates that reach it.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+from advisor.candidates import Candidate, Prefer, Terms
+from advisor.machine import Record
+
+
+class Taste(Record, frozen=True, kw_only=True):
+    """What a doubling of speed is worth, in log(quality) / log(2): `below` the comfort level and `beyond` it.
+
+    `plenty`: how many times the comfort level is still worth something.
+    """
+
+    below: float
+    beyond: float
+    plenty: float = 6.0
+
+
+TASTES: dict[Prefer, Taste] = {
+    "quality": Taste(below=0.03, beyond=0.008),
+    "balanced": Taste(below=0.15, beyond=0.06),
+    "speed": Taste(below=0.6, beyond=0.4, plenty=16.0),
+}
+"""Balanced: half the comfortable speed costs as much as 10 % of quality; twice of it is worth 4 %."""
+
+BELOW_FLOOR = 3.0
+"""More than any two models differ in quality: what reaches the floor wins. Among those that do not, half the speed
+costs half the quality (`SLOPE_BELOW_FLOOR`)."""
+SLOPE_BELOW_FLOOR = 1.0
+
+OFF_GPU = 0.06
+"""For a model that is not all on the GPU: its prompts are read slowly and the estimate is rougher."""
+
+OFFICIAL = 0.004
+"""Between files of almost the same quality: the model's makers, and files trained for their format."""
+
+
+def score(candidate: Candidate, terms: Terms) -> float:
+    """What the candidate is worth under these terms; only differences mean anything."""
+    official = candidate.quant.qat + (candidate.quant.publisher == "google")
+    worth = log(max(candidate.quality, 0.01)) + OFFICIAL * official + speed_worth(felt_speed(candidate), terms)
+    if candidate.placement.mode != "gpu":
+        worth -= OFF_GPU
+    if candidate.speed.decode < terms.min_tokens_per_s:
+        worth -= BELOW_FLOOR
+    return worth
+
+
+def felt_speed(candidate: Candidate) -> float:
+    """Tokens per second over a context that fills up: between the speed near its beginning and at its end."""
+    start, end = max(candidate.speed.decode, 1e-3), max(candidate.speed.full, 1e-3)
+    return 2 / (1 / start + 1 / end)
+
+
+def speed_worth(tokens_per_s: float, terms: Terms) -> float:
+    """Zero at the comfort level."""
+    taste = TASTES[terms.prefer]
+    comfort = max(terms.use_case.comfort_tokens_per_s, terms.min_tokens_per_s, 1.0)
+    floor = min(terms.min_tokens_per_s or terms.use_case.min_tokens_per_s, comfort)
+    if tokens_per_s >= comfort:
+        return taste.beyond * log(min(tokens_per_s / comfort, taste.plenty))
+    worth = taste.below * log(max(tokens_per_s, floor) / comfort)
+    return worth - SLOPE_BELOW_FLOOR * log(floor / tokens_per_s) if tokens_per_s < floor else worth
