@@ -18,8 +18,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from advisor import names
 from advisor.errors import ProfileError, UsageError, unknown_name
 from advisor.machine import Record, Vendor
+from advisor.names import plain
 from advisor.units import parse_bytes, parse_rate
 
 Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
@@ -172,7 +174,8 @@ class Device(Record, frozen=True, kw_only=True):
 
     `kind`: `gpu` has memory of its own, `soc` shares the system's, `cpu` is a processor without a GPU worth naming.
     `memory`: the sizes it is sold with (none for a `cpu`, whose memory is bought apart). `bandwidth`: of one device,
-    from its spec sheet. `compute_tflops`: dense FP16, for prefill.
+    from its spec sheet. `compute_tflops`: dense FP16, for prefill. `gpu_cores` tell the bins of Apple's chips apart.
+    `form`: phones give one app only a part of their memory.
     """
 
     id: Text
@@ -185,6 +188,8 @@ class Device(Record, frozen=True, kw_only=True):
     compute_tflops: Positive
     cores: Natural = 0
     threads: Natural = 0
+    gpu_cores: Natural = 0
+    form: Literal["", "phone"] = ""
     source: Text
 
 
@@ -245,19 +250,7 @@ class Catalog(Record, frozen=True, kw_only=True):
         A memory size at the end (`V100 32GB`) is allowed where the device is sold with it, and decides between bins of
         one chip (`M3 Max 36GB`).
         """
-        if found := self._called(plain_device(name)):
-            return found[0]
-        sized = re.fullmatch(r"(.*\S)[\s-]+(\d{1,4}) ?gi?b\s*", name.lower())
-        bins = self._called(plain_device(sized[1])) if sized else []
-        return next((device for device in bins if sized and sold_with(device, int(sized[2]))), None)
-
-    def _called(self, plain: str) -> list[Device]:
-        """The devices of that name, then those that have it as an alias."""
-        known = self.devices.values() if plain else ()
-        named = [device for device in known if plain in (plain_device(device.id), plain_device(device.name))]
-        return named + [
-            device for device in known if plain in map(plain_device, device.aliases) and device not in named
-        ]
+        return names.match(name, self.devices.values())
 
     def device(self, name: str) -> Device:
         """The device of that name, whatever its case, spaces and vendor prefix."""
@@ -276,32 +269,6 @@ def plain_model(name: str) -> str:
     """A model's name without what all five share: `google/gemma-4-26B-A4B-it` -> `26b-a4b`."""
     plain = name.strip().lower().replace(" ", "-").rpartition("/")[2]
     return re.sub(r"^gemma-?4[-:]|-it$", "", plain)
-
-
-def sold_with(device: Device, gib: int) -> bool:
-    """Whether a device has that much memory; spec sheets count 10^9 or 2^30 as they please, 7 % apart."""
-    return any(abs(size / 2**30 - gib) < 0.08 * gib for size in device.memory)
-
-
-NOISE = frozenset(
-    {"nvidia", "geforce", "tesla", "amd", "ati", "radeon", "intel", "apple", "qualcomm", "corporation", "inc"}
-    | {"r", "tm", "gpu", "graphics", "cpu", "processor", "with", "w", "generation", "edition", "gen"}
-)
-CHATTER = re.compile(
-    r"\((?:radv|amd radv|nvk|llvm|turnip|mesa|dg|adl|mtl|lnl|arl|bmg)[^)]*\)|\d+-core processor|@.*|\d+th gen "
-)
-"""What drivers and /proc/cpuinfo add to a name: the Vulkan driver, the core count, the clock, the generation."""
-
-
-@functools.lru_cache(maxsize=4096)
-def plain_device(name: str) -> str:
-    """A device's name without vendor words, case and spaces: `NVIDIA GeForce RTX 4090` -> `rtx4090`.
-
-    What tells two devices apart (`laptop`, `ti`, `super`, `12gb`) stays.
-    """
-    words = re.findall(r"[a-z0-9+.]+", CHATTER.sub(" ", name.lower()))
-    plain = "".join("laptop" if word == "mobile" else word for word in words if word not in NOISE)
-    return re.sub(r"^(?:nvidia|geforce|amd|radeon|intel|apple)+|gpu$", "", plain)
 
 
 # ---- Reading
@@ -366,7 +333,7 @@ def _models(root: Traversable, label: str) -> Iterator[ModelProfile]:
 
 
 def _devices(root: Traversable, label: str) -> Iterator[Device]:
-    ids, names = Unique(), Unique()
+    ids, known = Unique(), Unique()
     for where, tree in _documents(root / "devices", f"{label}/devices"):
         for index, group in enumerate(convert(tree, DeviceFile, where).groups):
             shared = {"vendor": group.vendor, "kind": group.kind, "source": group.source}
@@ -374,8 +341,8 @@ def _devices(root: Traversable, label: str) -> Iterator[Device]:
                 key = f"groups[{index}].devices[{position}]"
                 device = convert({**shared, **fields}, Device, where, key)
                 ids.add(device.id, where, f"{key}.id")
-                for name in {plain_device(device.id), plain_device(device.name)}:
-                    names.add(name, where, f"{key}.name")
+                for name in {plain(device.id), plain(device.name)}:
+                    known.add(name, where, f"{key}.name")
                 if not device.memory and device.kind != "cpu":
                     raise wrong(where, f"{key}.memory", "a GPU or SoC needs at least one memory size")
                 yield device

@@ -12,9 +12,10 @@ from typing import TypeVar
 
 import msgspec
 
+from advisor import names
 from advisor.catalog import Device
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory, Problem
-from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, names, nvidia, windows
+from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, nvidia, windows
 from advisor.probes.bandwidth import Estimate
 from advisor.probes.host import Found, Host, Local
 from backends.base import availabilities
@@ -129,7 +130,14 @@ def _shared_rate(main: Memory, rate: Estimate, gpus: tuple[Gpu, ...]) -> tuple[M
 def _recognise(gpu: Gpu, devices: tuple[Device, ...], processor: Cpu, main: Memory) -> Device | None:
     """The catalogue's device; an integrated GPU may be known there by the name of its chip."""
     size = main.total_bytes if gpu.integrated else gpu.memory_total_bytes
-    device = names.match(gpu.name, devices, vendor=gpu.vendor, memory_bytes=size, cores=processor.cores)
+    device = names.match(
+        gpu.name,
+        devices,
+        vendor=gpu.vendor,
+        memory_bytes=size,
+        cores=processor.cores,
+        gpu_cores=gpu.cores,
+    )
     if device is None and gpu.integrated and main.unified:
         chips = [device for device in devices if device.kind == "soc" and device.vendor == gpu.vendor]
         device = names.match(processor.name, chips, cores=processor.cores) or names.inside(processor.name, chips)

@@ -57,6 +57,8 @@ class Gpu(Record, frozen=True, kw_only=True):
     driver: str | None = None
     integrated: bool = False
     device: str | None = None
+    cores: int = 0
+    """As the system counts them, 0 where it does not tell: on Apple's chips they tell the bins apart."""
 
 
 class Availability(Record, frozen=True, kw_only=True):

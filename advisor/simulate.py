@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from advisor.catalog import Catalog, Device, plain_device
+from advisor.catalog import Catalog, Device
 from advisor.errors import UsageError
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
+from advisor.names import plain
 
 EXAMPLE = 'write it like "RTX 4090, 64GB", "2x RTX 3090, 128GB", "M3 Max 64GB" or "cpu, 16GB"'
 COMMAND = 'advisor recommend --simulate "RTX 4090, 64GB"'
@@ -95,10 +96,8 @@ def called(name: str, catalog: Catalog) -> Device:
     found = catalog.find_device(name)
     if found is not None:
         return found
-    known = {
-        plain_device(each): device.name for device in catalog.devices.values() for each in (device.id, device.name)
-    }
-    near = dict.fromkeys(known[match] for match in get_close_matches(plain_device(name), known, n=4, cutoff=0.6))
+    known = {plain(each): device.name for device in catalog.devices.values() for each in (device.id, device.name)}
+    near = dict.fromkeys(known[match] for match in get_close_matches(plain(name), known, n=4, cutoff=0.6))
     hint = f"Did you mean: {', '.join(near)}" if near else EXAMPLE
     raise wrong(f"--simulate: unknown device {short(name)}", hint)
 

@@ -77,6 +77,7 @@ def _apple(entry: dict[str, Any], index: int, limit: int, memory: Memory) -> Gpu
         if "spdisplays_mtlgpufamilysupport" in entry
         else None,
         integrated=True,
+        cores=size(str(entry.get("sppci_cores", ""))) or 0,
     )
 
 

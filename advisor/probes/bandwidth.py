@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from advisor import names
 from advisor.catalog import Device
 from advisor.machine import Basis, Cpu
-from advisor.probes import names
 from advisor.probes.host import Host
 
 GB = 10**9

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from advisor.catalog import Architecture, Bytes, Catalog, ModelProfile, Quant, load, plain_device
+from advisor.catalog import Architecture, Bytes, Catalog, ModelProfile, Quant, load
+from advisor.names import plain
 
 MODELS = ("e2b", "e4b", "12b", "26b", "31b")
 USE_CASES = {"chat", "coding", "reasoning", "agents", "vision", "audio", "long-context"}
@@ -276,5 +277,5 @@ def test_bandwidth_and_compute_are_of_this_world(catalog: Catalog) -> None:
 
 
 def test_no_two_devices_share_a_name(catalog: Catalog) -> None:
-    plain = [plain_device(device.name) for device in catalog.devices.values()]
-    assert len(set(plain)) == len(plain)
+    found = [plain(device.name) for device in catalog.devices.values()]
+    assert len(set(found)) == len(found)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from advisor import names
 from advisor.machine import Cpu
-from advisor.probes import bandwidth, names
+from advisor.probes import bandwidth
 from advisor.probes.host import Findings, Replay
 from tests.probes.machines import DEVICES, GIB, device
 
