@@ -1,7 +1,8 @@
 """Bytes: what one configuration needs, part by part, following llama.cpp's own arithmetic.
 
-Weights come from the size of the file; the KV cache is exact; the compute buffers are an approximation whose anchors
-are named at the functions. Nothing here knows of devices: `placement` decides what goes where.
+Weights come from the file, by its tensors where its header is known; the KV cache is exact; the compute buffers follow
+the widest moments of llama.cpp's graph; `tests/bench/memory.py` compares them with what llama.cpp reports.
+Nothing here knows of devices: `placement` decides what goes where.
 """
 
 from __future__ import annotations
@@ -29,8 +30,47 @@ sizes."""
 KV_BYTES_PER_32_ELEMENTS: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18}
 """Quantised caches store blocks of 32 elements with an f16 scale."""
 
+REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "IQ4_NL"})
+"""Matrices that llama.cpp copies into another layout for processors with AVX2 (ggml/src/ggml-cpu/repack.cpp)."""
+
+MAPPED_ON_DEMAND = 4 * GIB
+"""A lookup table above this is read row by row from the mapped file (`LLAMA_LAZY_MODE_AUTO`)."""
+
+GAP = 8192
+"""Floats per row between tensors, where the widest do not fit: what llama.cpp's allocator leaves unused. Read off its
+buffers for all five sizes."""
+
+LOGITS_GAP = 0.26
+"""The share of the graph's other tensors that lies below the logits when those are the largest. Read off for all five
+sizes; between 0 and 0.43, which is 31 MiB at most."""
+
 _FLOAT = 4
-_MASK_ELEMENT = 2  # the attention mask is f16
+_MASK_ELEMENT = 2  # the attention mask is f16 with flash attention
+
+
+class Caller(Record, frozen=True, kw_only=True):
+    """How a backend makes its contexts: llama.cpp's buffers depend on who asks for how much.
+
+    `outputs`: rows of one decode that may ask for logits; None for those of each sequence and its drafted tokens.
+    `hidden_rows`: rows whose state is kept for a drafter; None for as many as there are outputs.
+    `drafter_rows`: micro-batch of the drafter's context; None for the target's. `drafter_outputs`: as `outputs`.
+    """
+
+    outputs: int | None = None
+    hidden_rows: int | None = None
+    drafter_rows: int | None = None
+    drafter_outputs: int | None = None
+    source: str
+
+
+LLAMA_SERVER = Caller(hidden_rows=2048, source="llama.cpp tools/server, common/speculative.cpp; its batch is 2048 rows")
+CALLERS = {
+    "llama.cpp": LLAMA_SERVER,
+    "ollama": LLAMA_SERVER,
+    "native": Caller(outputs=16, drafter_rows=1, drafter_outputs=1, source="backends/native: MAX_DRAFT + 1 rows"),
+    "llama-cpp-python": Caller(outputs=1 << 30, drafter_outputs=1 << 30, source="llama_context_default_params"),
+}
+"""By backend; any other is taken for llama-server, which most of them run."""
 
 
 class Shape(Record, frozen=True, kw_only=True):
@@ -40,36 +80,55 @@ class Shape(Record, frozen=True, kw_only=True):
     kv_type: KvType = "f16"
     sequences: int = 1
     micro_batch: int = MICRO_BATCH
+    flash_attention: bool = True
+    backend: str = "llama.cpp"
+
+    @property
+    def caller(self) -> Caller:
+        return CALLERS.get(self.backend, LLAMA_SERVER)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest decode."""
+        return min(padded(self.context_tokens), self.micro_batch)
 
 
 class Weights(Record, frozen=True, kw_only=True):
-    """A target file by what its bytes are for; the four parts add up to the file.
+    """A target file by what its bytes are for; the five parts add up to the file.
 
     `per_layer_table`: looked up, never streamed. `embedding`: the token embedding, which is also the output head.
-    `experts`: the routed experts. `layers`: everything else.
+    `experts`: the routed experts. `metadata`: header and tokenizer. `layers`: everything else. `repacked`: of all
+    these, what llama.cpp copies into another layout on a processor with AVX2; the kernel can drop the file's own pages,
+    but not such a copy.
     """
 
     per_layer_table: int
     embedding: int
     experts: int
     layers: int
+    metadata: int = 0
+    repacked: int = 0
 
     @property
     def file(self) -> int:
-        return self.per_layer_table + self.embedding + self.experts + self.layers
+        return self.per_layer_table + self.embedding + self.experts + self.layers + self.metadata
 
 
 class DrafterLoad(Record, frozen=True, kw_only=True):
     """What a drafter adds. It has no KV cache of its own. `weights`: its tensors without the file's header, which in so
-    small a file counts. `embedding`: the part of them that is held a second time beside a discrete GPU."""
+    small a file counts. `embedding`: the part of them that is held a second time beside a discrete GPU. `compute`: its
+    scratch buffer. `output`: what comes back of a step, in main memory."""
 
     weights: int
     embedding: int
     compute: int
+    output: int = 0
+    repacked: int = 0
 
 
 class Footprint(Record, frozen=True, kw_only=True):
-    """Everything that one configuration allocates, in bytes, before any device is chosen."""
+    """Everything that one configuration allocates, in bytes, before any device is chosen. `compute` includes
+    `output`, and `kv_cache` is `kv_global` and `kv_sliding` together."""
 
     layers: int
     weights: Weights
@@ -77,6 +136,14 @@ class Footprint(Record, frozen=True, kw_only=True):
     compute: int
     drafter: DrafterLoad | None = None
     projector: int = 0
+    kv_global: int = 0
+    kv_sliding: int = 0
+    output: int = 0
+
+    @property
+    def repacked(self) -> int:
+        """What llama.cpp copies on a processor with AVX2 (see `Weights`)."""
+        return self.weights.repacked + (self.drafter.repacked if self.drafter else 0)
 
 
 def footprint(
@@ -89,14 +156,46 @@ def footprint(
     draft_tokens: int = 0,
     projector: Projector | None = None,
 ) -> Footprint:
-    """The parts of one configuration. A drafter counts only with the file it is loaded from."""
+    """The parts of one configuration of the catalogue. A drafter counts only with the file it is loaded from."""
+    return assembled(
+        architecture,
+        weights(architecture, quant),
+        shape,
+        drafter=drafter_load(architecture, drafter, drafter_file, shape) if drafter and drafter_file else None,
+        draft_tokens=draft_tokens,
+        projector=int(projector.bytes) if projector else 0,
+    )
+
+
+def assembled(
+    architecture: Architecture,
+    held: Weights,
+    shape: Shape,
+    *,
+    drafter: DrafterLoad | None = None,
+    draft_tokens: int = 0,
+    projector: int = 0,
+) -> Footprint:
+    """The parts of one configuration whose weights are known.
+
+    Args:
+        held: the file's bytes by purpose.
+        draft_tokens: how many are verified together; they ask for logits as well.
+        projector: bytes of the multimodal projector.
+    """
+    globals_, sliding = kv_global_bytes(architecture, shape), kv_sliding_bytes(architecture, shape)
+    output = output_bytes(architecture, shape, draft_tokens, drafting=drafter is not None)
+    outputs = output_rows(shape, draft_tokens)
     return Footprint(
         layers=architecture.layers,
-        weights=weights(architecture, quant),
-        kv_cache=kv_cache_bytes(architecture, shape),
-        compute=compute_bytes(architecture, shape) + output_bytes(architecture, shape, draft_tokens),
-        drafter=drafter_load(architecture, drafter, drafter_file, shape) if drafter and drafter_file else None,
-        projector=int(projector.bytes) if projector else 0,
+        weights=held,
+        kv_cache=globals_ + sliding,
+        compute=compute_bytes(architecture, shape, outputs) + output,
+        drafter=drafter,
+        projector=projector,
+        kv_global=globals_,
+        kv_sliding=sliding,
+        output=output,
     )
 
 
@@ -107,12 +206,27 @@ def weights(architecture: Architecture, quant: Quant) -> Weights:
     table = int(per_layer_table_weights(architecture) * embedding_bits / 8)
     embedding = int(architecture.vocab * architecture.hidden * embedding_bits / 8)
     experts = int(expert_weights(architecture) * (quant.expert_bits or average) / 8)
+    metadata = min(HEADER_BYTES, max(0, quant.bytes - table - embedding - experts))
+    layers = max(0, quant.bytes - table - embedding - experts - metadata)
+    repacked = layers * repacked_share(quant.dense_bits or average)
+    repacked += experts * repacked_share(quant.expert_bits or average)
     return Weights(
         per_layer_table=table,
         embedding=embedding,
         experts=experts,
-        layers=max(0, quant.bytes - table - embedding - experts),
+        layers=layers,
+        metadata=metadata,
+        repacked=int(repacked + embedding * repacked_share(embedding_bits)),
     )
+
+
+def repacked_share(bits: float) -> float:
+    """The share of the bytes that is in 4-bit blocks, where the rest is in Q6_K, by the average bits per weight."""
+    four, six = 4.5, 6.5625
+    if bits < four - 0.1:
+        return 0.0
+    weights_in_four = min(1.0, max(0.0, (six - bits) / (six - four)))
+    return weights_in_four * four / bits
 
 
 def per_layer_table_weights(architecture: Architecture) -> int:
@@ -138,9 +252,16 @@ def kv_cache_bytes(architecture: Architecture, shape: Shape) -> int:
     Global layers hold every cell of the context, sliding layers only the windows and one micro-batch. Layers whose
     K weights serve V as well still store both.
     """
-    cells = padded(shape.context_tokens)
-    elements = global_kv_elements(architecture) * cells
-    elements += local_kv_elements(architecture) * local_cells(architecture, shape)
+    return kv_global_bytes(architecture, shape) + kv_sliding_bytes(architecture, shape)
+
+
+def kv_global_bytes(architecture: Architecture, shape: Shape) -> int:
+    elements = global_kv_elements(architecture) * padded(shape.context_tokens)
+    return elements * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
+
+
+def kv_sliding_bytes(architecture: Architecture, shape: Shape) -> int:
+    elements = local_kv_elements(architecture) * local_cells(architecture, shape)
     return elements * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
 
 
@@ -164,40 +285,99 @@ def padded(cells: int) -> int:
     return -(-cells // CELL_PADDING) * CELL_PADDING
 
 
-def compute_bytes(architecture: Architecture, shape: Shape) -> int:
-    """The graph's scratch buffer: activations of one micro-batch and the attention masks. An approximation.
+def output_rows(shape: Shape, draft_tokens: int = 0) -> int:
+    """Rows of one decode that may ask for logits."""
+    return min(shape.caller.outputs or shape.sequences * (1 + draft_tokens), shape.rows)
 
-    Anchored on llama-server (about b11400, output rows limited): E2B at 32K 142.5 MiB, 31B at 8K 183 and at 32K 207
-    MiB. The growth with context is the f16 mask (micro-batch x cells); the rest fits twice the widest MLP, twice the
-    per-layer inputs and 8.5 hidden states to within 1 %. For the MoE (not anchored) the active experts count as one
-    MLP and each returns a hidden state.
+
+def compute_bytes(architecture: Architecture, shape: Shape, outputs: int = 1) -> int:
+    """The graph's scratch buffer: what is alive at its widest moment, for one micro-batch.
+
+    Three moments can be the widest: the MLP, attention without flash attention, and the logits of many rows.
     """
-    mlp = max(architecture.ffn, architecture.ffn_shared) + architecture.experts_used * architecture.expert_ffn
-    row = 2 * mlp + 2 * architecture.layers * architecture.per_layer_embedding
-    row += 17 * architecture.hidden // 2 + architecture.experts_used * architecture.hidden
-    return shape.micro_batch * row * _FLOAT + mask_bytes(architecture, shape)
+    row = shape.rows * _FLOAT
+    mlp = mlp_floats(architecture) * row
+    logits = outputs * architecture.vocab * _FLOAT + int(LOGITS_GAP * mlp)
+    moments = [mlp, logits]
+    if not shape.flash_attention:
+        queries = architecture.heads * architecture.head_dim_global
+        floats = 3 * queries + 3 * architecture.hidden + 3 * per_layer_floats(architecture) // 2
+        moments.append((floats + architecture.heads * padded(shape.context_tokens)) * row)
+    return max(moments) + mask_bytes(architecture, shape) + rotation_bytes(architecture, shape)
+
+
+def mlp_floats(architecture: Architecture) -> int:
+    """Floats per row in the MLP: gate, up and their product, or the experts' outputs beside those of the dense MLP;
+    three hidden states, the per-layer inputs, and a gap."""
+    hidden, used = architecture.hidden, architecture.experts_used
+    if architecture.experts:
+        mlp = used * (hidden + architecture.expert_ffn) + 2 * architecture.ffn + architecture.experts
+        gap = min(GAP, used * hidden)
+    else:
+        mlp = 3 * max(architecture.ffn, architecture.ffn_shared)
+        gap = min(GAP, architecture.ffn)
+    return mlp + 3 * hidden + per_layer_floats(architecture) + gap
+
+
+def per_layer_floats(architecture: Architecture) -> int:
+    return architecture.layers * architecture.per_layer_embedding
 
 
 def mask_bytes(architecture: Architecture, shape: Shape) -> int:
+    """The attention masks: a row for each row of the micro-batch, an element for each cell."""
     cells = padded(shape.context_tokens) + local_cells(architecture, shape)
-    return shape.micro_batch * cells * _MASK_ELEMENT
+    return shape.rows * cells * (_MASK_ELEMENT if shape.flash_attention else _FLOAT)
 
 
-def output_bytes(architecture: Architecture, shape: Shape, draft_tokens: int = 0) -> int:
-    """Logits that come back: one row per sequence and drafted token."""
-    return shape.sequences * (1 + draft_tokens) * architecture.vocab * _FLOAT
+def rotation_bytes(architecture: Architecture, shape: Shape) -> int:
+    """Keys and values are rotated before they are quantised, by a matrix for each kind of layer."""
+    if shape.kv_type == "f16":
+        return 0
+    return (architecture.head_dim_global**2 + architecture.head_dim_local**2) * _FLOAT
+
+
+def output_bytes(
+    architecture: Architecture, shape: Shape, draft_tokens: int = 0, *, drafting: bool | None = None
+) -> int:
+    """What comes back from a decode: logits of a row per sequence and drafted token, and states for a drafter."""
+    logits = shape.sequences * (1 + draft_tokens)
+    size = logits * architecture.vocab * _FLOAT
+    if draft_tokens > 0 if drafting is None else drafting:
+        size += (shape.caller.hidden_rows or logits) * architecture.hidden * _FLOAT
+    return size
 
 
 def drafter_load(architecture: Architecture, drafter: Drafter, file: DrafterFile, shape: Shape) -> DrafterLoad:
-    """What the drafter adds beside the target.
-
-    The buffer is twice its MLP, its queries and the target's hidden state per row, plus the masks: exact for
-    llama-server's E2B at 32K (48 MiB) and 31B at 8K (84 MiB) and at 32K (108 MiB).
-    """
-    row = 2 * drafter.ffn + drafter.heads * architecture.head_dim_global + architecture.hidden
+    """What the drafter adds beside the target."""
     tensors = max(0, file.bytes - HEADER_BYTES)
+    embedding = architecture.vocab * drafter.hidden * tensors // drafter.parameters
+    bits = tensors * 8 / drafter.parameters
     return DrafterLoad(
         weights=tensors,
-        embedding=architecture.vocab * drafter.hidden * tensors // drafter.parameters,
-        compute=shape.micro_batch * row * _FLOAT + mask_bytes(architecture, shape),
+        embedding=embedding,
+        compute=drafter_compute_bytes(architecture, drafter.ffn, drafter.heads, shape),
+        output=drafter_output_bytes(architecture, shape),
+        repacked=int(tensors * repacked_share(bits)),
     )
+
+
+def drafter_compute_bytes(architecture: Architecture, ffn: int, heads: int, shape: Shape) -> int:
+    """The drafter's scratch buffer: the target's state, and the widest of its input, its MLP and its attention.
+
+    Exact for what llama-server logs of all five sizes.
+    """
+    rows = min(shape.rows, shape.caller.drafter_rows or shape.rows)
+    outputs = min(shape.caller.drafter_outputs or shape.sequences, rows)
+    queries = heads * architecture.head_dim_global
+    floats = architecture.hidden + max(3 * architecture.hidden, 3 * ffn, 2 * queries)
+    if not shape.flash_attention:
+        attention = 2 * queries + architecture.hidden + heads * padded(shape.context_tokens)
+        floats = max(floats, attention)
+    masks = mask_bytes(architecture, shape) * rows // shape.rows
+    widest = max(rows * floats * _FLOAT, outputs * architecture.vocab * _FLOAT)
+    return widest + masks + rotation_bytes(architecture, shape)
+
+
+def drafter_output_bytes(architecture: Architecture, shape: Shape) -> int:
+    """Logits and states of one row per sequence."""
+    return shape.sequences * (architecture.vocab + architecture.hidden) * _FLOAT

@@ -95,28 +95,30 @@ def with_experts_on_cpu(load: Footprint, limits: Budget) -> Placement | None:
 def split(load: Footprint, limits: Budget) -> Placement | None:
     """As many whole layers on the GPU as fit, the head and the rest in main memory; at least a quarter of them."""
     extra = drafter_demand(load.drafter)
-    fixed = load.compute + load.projector + extra.device + spread_overhead(load, limits)
+    fixed = load.compute - load.output + load.projector + extra.device + spread_overhead(load, limits)
     per_layer = (load.weights.layers + load.weights.experts + load.kv_cache) // load.layers
     count = min(load.layers - 1, (limits.device - fixed) // per_layer)
     if count * 4 < load.layers:
         return None
     device = fixed + count * per_layer
-    host = load.weights.file + load.kv_cache - count * per_layer + extra.host
+    host = load.weights.file + load.kv_cache + load.output - count * per_layer + extra.host
     return placement("split", Demand(device=device, host=host), limits, gpu_layers=count)
 
 
 def gpu_demand(load: Footprint, limits: Budget) -> Demand:
     """A discrete GPU holds all but the lookup tables; the token embedding is there twice, once as the output head."""
     extra = drafter_demand(load.drafter)
-    device = load.weights.file - load.weights.per_layer_table
-    device += load.kv_cache + load.compute + load.projector + extra.device + spread_overhead(load, limits)
-    return Demand(device=device, host=load.weights.per_layer_table + load.weights.embedding + extra.host)
+    held = load.weights
+    device = held.file - held.per_layer_table - held.metadata + load.kv_cache + load.projector + extra.device
+    device += load.compute - load.output + spread_overhead(load, limits)
+    host = held.per_layer_table + held.embedding + held.metadata + load.output + extra.host
+    return Demand(device=device, host=host)
 
 
 def spread_overhead(load: Footprint, limits: Budget) -> int:
     """What each further card costs: a compute buffer of its own, and half a layer that does not pack."""
     layer = (load.weights.layers + load.weights.experts) // load.layers
-    return max(0, len(limits.cards) - 1) * (load.compute + layer // 2)
+    return max(0, len(limits.cards) - 1) * (load.compute - load.output + layer // 2)
 
 
 def unified_demand(load: Footprint) -> Demand:
@@ -125,11 +127,10 @@ def unified_demand(load: Footprint) -> Demand:
 
 def single_copy(load: Footprint) -> int:
     """One memory, no tensor twice."""
-    drafter = load.drafter.weights + load.drafter.compute if load.drafter else 0
-    return load.weights.file + load.kv_cache + load.compute + load.projector + drafter
+    return load.weights.file + load.kv_cache + load.compute + load.projector + drafter_demand(load.drafter).device
 
 
 def drafter_demand(drafter: DrafterLoad | None) -> Demand:
     if drafter is None:
         return Demand(device=0, host=0)
-    return Demand(device=drafter.weights + drafter.compute, host=drafter.embedding)
+    return Demand(device=drafter.weights + drafter.compute + drafter.output, host=drafter.embedding)

@@ -102,14 +102,14 @@ def test_experts_are_most_of_the_mixture() -> None:
 
 
 def test_total_against_llama_cpps_own_projection() -> None:
-    """26B QAT at 4 bits, context 8192, micro-batch 2048: llama.cpp projected 14,943 MiB on the device."""
+    """26B QAT at 4 bits, context 8192, micro-batch 2048: llama.cpp projected 14,943 MiB on the device. Google's file it
+    was: nothing else gives that number."""
     model = CATALOG.models["26b"]
-    for name in ("QAT-UD-Q4_K_XL", "QAT-Q4_0"):
-        quant = next(quant for quant in model.quants if quant.name == name)
-        load_ = footprint.footprint(model.architecture, quant, Shape(context_tokens=8192, micro_batch=2048))
-        assert load_.kv_cache == 760 * MIB
-        total = (load_.weights.file + load_.kv_cache + load_.compute) / MIB
-        assert total == pytest.approx(14943, rel=0.01)
+    quant = next(quant for quant in model.quants if quant.name == "QAT-Q4_0")
+    load_ = footprint.footprint(model.architecture, quant, Shape(context_tokens=8192, micro_batch=2048))
+    assert load_.kv_cache == 760 * MIB
+    total = load_.weights.file - load_.weights.metadata + load_.kv_cache + load_.compute - load_.output
+    assert total / MIB == pytest.approx(14943, abs=2)
 
 
 def test_drafter_on_a_discrete_gpu() -> None:

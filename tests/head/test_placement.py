@@ -73,9 +73,9 @@ def test_all_on_the_gpu() -> None:
     found = place(need("26b"), budget(simulated("RTX 4090, 64GB")))
     assert found is not None
     assert (found.mode, found.gpu_layers, found.cpu_expert_layers) == ("gpu", 31, 0)
-    # The file (13,589 MiB) without any lookup table, KV cache 460, compute and output 134; the embedding on the host.
-    assert found.device_bytes / MIB == pytest.approx(13589 + 460 + 134, abs=3)
-    assert found.host_bytes / MIB == pytest.approx(0.738e9 * 4.5 / 8 / MIB, rel=0.01)
+    # The file's tensors (13,574 MiB), KV cache 460, compute 106; embedding, tokenizer and logits on the host.
+    assert found.device_bytes / MIB == pytest.approx(13574 + 460 + 106, abs=3)
+    assert found.host_bytes / MIB == pytest.approx(0.738e9 * 4.5 / 8 / MIB + 15 + 1, rel=0.01)
 
 
 def test_lookup_tables_stay_off_the_gpu() -> None:
@@ -84,7 +84,7 @@ def test_lookup_tables_stay_off_the_gpu() -> None:
     found = place(load_, budget(simulated("RTX 4090, 64GB")))
     assert found is not None
     weights = found.device_bytes - load_.kv_cache - load_.compute
-    assert weights == pytest.approx(1.30e9, rel=0.01)
+    assert weights == pytest.approx(1.283e9, rel=0.002)
     assert found.host_bytes == pytest.approx(1.32e9 + 0.227e9, rel=0.01)
 
 
