@@ -1,17 +1,19 @@
 """What is read from a GGUF header, and whether a target and a drafter belong together; `gguf` gives format and types.
 
 Model files come from strangers, and llama.cpp ends the process on some of them. So every file is read here first, and
-the reading is bounded by the file's size: no count in it is believed, arrays are stepped over instead of kept (a
-vocabulary has 262,144 strings), and each fault is a `RuntimeFailed` that names the file.
+the reading is bounded by the file's size and by what any model needs: no count in it is believed, arrays are stepped
+over instead of kept (a vocabulary has 262,144 strings), and each fault is a `RuntimeFailed` that names the file.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
+import re
 import struct
 from pathlib import Path
 
+import msgspec
 from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
 
 from advisor.errors import RuntimeFailed, UsageError
@@ -30,6 +32,14 @@ FETCH = "fetch it again and compare its size with the publisher's"
 KEPT = 4096
 """Longest array of numbers that is kept: per-layer settings, never vocabularies."""
 DIMENSIONS = 4
+MOST_STRINGS = 1 << 21
+"""In all arrays of a header; Gemma 4's tokens and merges are 776,000. More would only keep the reader busy."""
+MOST_ENTRIES = 1 << 16
+"""Values or tensors; the largest Gemma 4 file has 1,100 in all."""
+LONGEST_TEXT = 1 << 24
+LARGEST_TENSOR = 1 << 50
+SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
+MOST_PARTS = 100
 CUT_OFF = "is cut off inside its header"
 FORMATS = {
     GGUFValueType.UINT8: "B",
@@ -49,7 +59,8 @@ FORMATS = {
 class Header(Record, frozen=True, kw_only=True):
     """The header of a GGUF. `values`: scalars and texts; `arrays`: short arrays of numbers; `lengths`: of every array.
 
-    `tensors`: bytes of each tensor by name. `total_bytes`: of the file.
+    `tensors`: bytes of each tensor by name; `types`: their types. `parameters`: weights in all tensors. `total_bytes`:
+    of the file, or of all parts of a split one.
     """
 
     path: Path
@@ -57,6 +68,8 @@ class Header(Record, frozen=True, kw_only=True):
     arrays: dict[str, tuple[float, ...]]
     lengths: dict[str, int]
     tensors: dict[str, int]
+    types: dict[str, str] = {}
+    parameters: int = 0
     total_bytes: int
 
     @property
@@ -96,19 +109,32 @@ class DamagedError(Exception):
     """The header breaks the format; the text says how."""
 
 
-class Cursor:
-    """Reads little-endian values and never past the end."""
+class MoreNeededError(Exception):
+    """The header goes on beyond the bytes that are here."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+
+class Cursor:
+    """Reads little-endian values and never past the end.
+
+    Args:
+        data: the file, or its beginning.
+        size: bytes of the whole file.
+    """
+
+    def __init__(self, data: mmap.mmap | bytes, size: int | None = None) -> None:
         self.data = data
-        self.size = len(data)
+        self.here = len(data)
+        self.size = self.here if size is None else size
         self.at = 0
+        self.strings = 0
 
     def skip(self, count: int) -> int:
         """Step over `count` bytes; returns where they begin."""
         begin = self.at
         if count < 0 or count > self.size - begin:
             raise DamagedError(CUT_OFF)
+        if count > self.here - begin:
+            raise MoreNeededError
         self.at = begin + count
         return begin
 
@@ -118,6 +144,8 @@ class Cursor:
 
     def text(self) -> str:
         length = self.number("Q")
+        if length > LONGEST_TEXT:
+            raise DamagedError(f"holds a text of {length:,} bytes" if length <= self.size else CUT_OFF)
         begin = self.skip(length)
         return self.data[begin : begin + length].decode("utf-8", errors="replace")
 
@@ -132,18 +160,31 @@ class Cursor:
         """An array's length, and its numbers where they are few."""
         kind, count = self.kind(), self.number("Q")
         if kind is GGUFValueType.STRING:
-            if count > self.size // 8:
-                raise DamagedError(CUT_OFF)
-            unpack, data = struct.Struct("<Q").unpack_from, self.data
-            for _ in range(count):
-                (length,) = unpack(data, self.skip(8))
-                self.skip(length)
+            self._skip_strings(count)
             return count, ()
         if kind not in FORMATS:
             raise DamagedError("holds an array of arrays")
         form = FORMATS[kind]
         begin = self.skip(count * struct.calcsize(form))
         return count, struct.unpack_from(f"<{count}{form}", self.data, begin) if count <= KEPT else ()
+
+    def _skip_strings(self, count: int) -> None:
+        """Step over strings: the one loop that is as long as a vocabulary, hence without calls."""
+        if count > self.size // 8:
+            raise DamagedError(CUT_OFF)
+        self.strings += count
+        if self.strings > MOST_STRINGS:
+            raise DamagedError(f"holds {self.strings:,} strings, more than any vocabulary")
+        unpack, data, at, last = struct.Struct("<Q").unpack_from, self.data, self.at, self.here - 8
+        for _ in range(count):
+            if at > last:
+                break
+            at += 8 + unpack(data, at)[0]
+        else:
+            self.skip(at - self.at)
+            return
+        # Past the end in the middle of the array: of the file, or of what is here of it.
+        raise MoreNeededError if at + 8 <= self.size else DamagedError(CUT_OFF)
 
 
 def read(path: Path) -> Header:
@@ -152,6 +193,51 @@ def read(path: Path) -> Header:
     Raises:
         RuntimeFailed: it is missing, not a file, empty, not a GGUF, damaged or cut off.
     """
+    return _read(path, part=False)
+
+
+def read_whole(path: Path) -> Header:
+    """As `read`, with the tensors of all parts where the file is the first of several.
+
+    Raises:
+        RuntimeFailed: as `read`, or a part is missing or not the first.
+    """
+    header = read(path)
+    names = part_names(path.name)
+    if len(names) < 2:  # noqa: PLR2004
+        return header
+    return joined(header, [_read(path.with_name(name), part=True) for name in names[1:]])
+
+
+def part_names(name: str) -> tuple[str, ...]:
+    """The file alone, or all parts of `x-00001-of-00002.gguf`.
+
+    Raises:
+        RuntimeFailed: it is a later part, or of more parts than there can be.
+    """
+    match = SPLIT.fullmatch(name)
+    if match is None:
+        return (name,)
+    count = int(match["count"])
+    if int(match["part"]) != 1 or not 1 <= count <= MOST_PARTS:
+        first = f"{match['stem']}-00001-of-{match['count']}.gguf"
+        raise RuntimeFailed(f"{name} is one part of a split file", hint=f"give the first part: {first}")
+    return tuple(f"{match['stem']}-{part:05d}-of-{count:05d}.gguf" for part in range(1, count + 1))
+
+
+def joined(first: Header, others: list[Header]) -> Header:
+    """One header for all parts of a split file: the first one's settings, everybody's tensors."""
+    parts = [first, *others]
+    return msgspec.structs.replace(
+        first,
+        tensors={name: size for part in parts for name, size in part.tensors.items()},
+        types={name: kind for part in parts for name, kind in part.types.items()},
+        parameters=sum(part.parameters for part in parts),
+        total_bytes=sum(part.total_bytes for part in parts),
+    )
+
+
+def _read(path: Path, *, part: bool) -> Header:
     if not path.exists():
         raise RuntimeFailed(f"there is no file {path}")
     if path.is_file() and not path.stat().st_size:
@@ -160,14 +246,20 @@ def read(path: Path) -> Header:
         raise RuntimeFailed(f"{path} is not a file", hint="give the GGUF file itself, not the folder it is in")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _parse(path, Cursor(data))
+            return parse(path, Cursor(data), part=part)
     except DamagedError as error:
         raise RuntimeFailed(f"{path} {error}", hint=FETCH) from None
     except (OSError, ValueError, struct.error) as error:
         raise RuntimeFailed(f"{path} cannot be read: {error}") from error
 
 
-def _parse(path: Path, cursor: Cursor) -> Header:
+def parse(path: Path, cursor: Cursor, *, part: bool = False) -> Header:
+    """The header that a cursor reads. `part`: of a split file's later part, which need not say what it is.
+
+    Raises:
+        DamagedError: it breaks the format.
+        MoreNeededError: it is longer than the bytes that are here.
+    """
     if cursor.data[:4] != b"GGUF":
         raise DamagedError("is not a GGUF file")
     cursor.skip(4)
@@ -175,6 +267,8 @@ def _parse(path: Path, cursor: Cursor) -> Header:
     if version not in (2, 3):
         raise DamagedError(f"is a GGUF of version {version}; versions 2 and 3 are known")
     tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
+    if max(tensor_count, value_count) > MOST_ENTRIES:
+        raise DamagedError(f"claims {max(tensor_count, value_count):,} entries in its header: it is damaged or cut off")
     values: dict[str, Scalar] = {}
     arrays: dict[str, tuple[float, ...]] = {}
     lengths: dict[str, int] = {}
@@ -188,36 +282,50 @@ def _parse(path: Path, cursor: Cursor) -> Header:
             values[key] = cursor.text()
         else:
             values[key] = cursor.number(FORMATS[kind])
-    tensors = _tensors(cursor, tensor_count, values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
-    if not values.get("general.architecture"):
+    tensors, types, parameters = _tensors(cursor, tensor_count, values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
+    if not part and not values.get("general.architecture"):
         raise DamagedError("does not name its architecture")
-    if not tensors:
+    if not tensors and "split.count" not in values:
         raise DamagedError("holds no weights")
-    return Header(path=path, values=values, arrays=arrays, lengths=lengths, tensors=tensors, total_bytes=cursor.size)
+    return Header(
+        path=path,
+        values=values,
+        arrays=arrays,
+        lengths=lengths,
+        tensors=tensors,
+        types=types,
+        parameters=parameters,
+        total_bytes=cursor.size,
+    )
 
 
-def _tensors(cursor: Cursor, count: int, alignment: Scalar) -> dict[str, int]:
-    """Bytes of each tensor, after checking that all of them lie inside the file."""
+def _tensors(cursor: Cursor, count: int, alignment: Scalar) -> tuple[dict[str, int], dict[str, str], int]:
+    """Bytes and type of each tensor and the number of weights, after checking that all of them lie inside the file."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise DamagedError(f"has the impossible alignment {alignment}")
     tensors: dict[str, int] = {}
-    end = 0
+    types: dict[str, str] = {}
+    parameters = end = 0
     for _ in range(count):
         name, dimensions = cursor.text(), cursor.number("I")
         if dimensions > DIMENSIONS or name in tensors:
-            raise DamagedError(f"has an impossible tensor {name!r}")
+            raise DamagedError(f"has an impossible tensor {name[:64]!r}")
         elements = math.prod(cursor.number("Q") for _ in range(dimensions))
         raw = cursor.number("I")
         try:
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(raw)]
+            kind = GGMLQuantizationType(raw)
+            block, size = GGML_QUANT_SIZES[kind]
         except (ValueError, KeyError):
-            raise DamagedError(f"has a tensor of the unknown type {raw}: {name!r}") from None
-        tensors[name] = elements // block * size
+            raise DamagedError(f"has a tensor of the unknown type {raw}: {name[:64]!r}") from None
+        if elements > LARGEST_TENSOR:
+            raise DamagedError(f"has an impossible tensor {name[:64]!r} of {elements:,} weights")
+        tensors[name], types[name] = elements // block * size, kind.name
+        parameters += elements
         end = max(end, cursor.number("Q") + tensors[name])
     begin = -(-cursor.at // alignment) * alignment
     if tensors and begin + end > cursor.size:
         raise DamagedError(f"is cut off: {cursor.size:,} bytes of {begin + end:,}")
-    return tensors
+    return tensors, types, parameters
 
 
 def target(path: Path) -> Header:

@@ -85,7 +85,7 @@ def test_lookup_tables_stay_off_the_gpu() -> None:
     assert found is not None
     weights = found.device_bytes - load_.kv_cache - load_.compute
     assert weights == pytest.approx(1.283e9, rel=0.002)
-    assert found.host_bytes == pytest.approx(1.32e9 + 0.227e9, rel=0.01)
+    assert found.host_bytes == pytest.approx(1.32e9 + 0.227e9 + 0.017e9, rel=0.002)
 
 
 def test_experts_leave_first() -> None:
