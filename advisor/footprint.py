@@ -256,13 +256,25 @@ def kv_cache_bytes(architecture: Architecture, shape: Shape) -> int:
 
 
 def kv_global_bytes(architecture: Architecture, shape: Shape) -> int:
-    elements = global_kv_elements(architecture) * padded(shape.context_tokens)
-    return elements * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
+    elements = global_kv_elements(architecture)
+    if not shape.flash_attention:
+        own = architecture.kv_heads_global * architecture.head_dim_global
+        elements += architecture.kv_own_global * (widest_value(architecture) - own)
+    return elements * padded(shape.context_tokens) * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
 
 
 def kv_sliding_bytes(architecture: Architecture, shape: Shape) -> int:
-    elements = local_kv_elements(architecture) * local_cells(architecture, shape)
-    return elements * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
+    elements = local_kv_elements(architecture)
+    if not shape.flash_attention:
+        own = architecture.kv_heads_local * architecture.head_dim_local
+        elements += architecture.kv_own_local * (widest_value(architecture) - own)
+    return elements * local_cells(architecture, shape) * KV_BYTES_PER_32_ELEMENTS[shape.kv_type] // 32
+
+
+def widest_value(architecture: Architecture) -> int:
+    """Width of V in every layer where it is stored transposed, which it is without flash attention."""
+    local = architecture.kv_heads_local * architecture.head_dim_local
+    return max(local, architecture.kv_heads_global * architecture.head_dim_global)
 
 
 def global_kv_elements(architecture: Architecture) -> int:
@@ -374,8 +386,9 @@ def drafter_compute_bytes(architecture: Architecture, ffn: int, heads: int, shap
         attention = 2 * queries + architecture.hidden + heads * padded(shape.context_tokens)
         floats = max(floats, attention)
     masks = mask_bytes(architecture, shape) * rows // shape.rows
-    widest = max(rows * floats * _FLOAT, outputs * architecture.vocab * _FLOAT)
-    return widest + masks + rotation_bytes(architecture, shape)
+    # The masks are gone when the logits come.
+    logits = outputs * architecture.vocab * _FLOAT + rows * architecture.hidden * _FLOAT
+    return max(rows * floats * _FLOAT + masks, logits) + rotation_bytes(architecture, shape)
 
 
 def drafter_output_bytes(architecture: Architecture, shape: Shape) -> int:
