@@ -74,11 +74,12 @@ def match(
     candidates = [device for device in devices if vendor in (None, "other", device.vendor)]
     meanings = alternatives(name)
     if len(meanings) > 1:
-        return one_of([device for each in meanings for device in called(each, candidates)], memory_bytes)
-    found = called(name, candidates)
+        meant = [called(each, candidates) or resembling(each, candidates) for each in meanings]
+        return one_of([device for each in meant for device in each], memory_bytes)
+    found, alike = called(meanings[0], candidates), resembling(meanings[0], candidates)
     if memory_bytes:
-        found += [device for device in resembling(name, candidates) if device not in found]
-    return nearest(found or resembling(name, candidates), memory_bytes, cores, gpu_cores)
+        found += [device for device in alike if device not in found]
+    return nearest(found or alike, memory_bytes, cores, gpu_cores)
 
 
 def alternatives(name: str) -> tuple[str, ...]:

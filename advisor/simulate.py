@@ -28,6 +28,9 @@ LARGEST_MEMORY = 16 << 40
 ROUNDING = 0.005
 LARGEST_FILE = 1 << 20
 
+PHONE_SHARE = 0.5
+"""Of a phone's memory the system and what it keeps alive hold about half; iOS ends an app that takes more."""
+
 ASSUMED_CORES = 8
 ASSUMED_BANDWIDTH = 50_000_000_000
 """Two channels of DDR4-3200: what a desktop has at least."""
@@ -170,8 +173,10 @@ def system_on_chip(item: Part, memory: int | None) -> Machine:
         "memory.total_bytes": "simulated" if given else "assumed",
         "memory.bandwidth_bytes_per_s": "catalogue",
     }
+    phone = device.form == "phone"
+    system = ("ios" if phone else "macos") if apple else ("android" if phone else "linux")
     return Machine(
-        os="macos" if apple else "linux",
+        os=system,
         arch="arm64" if arm else "x86_64",
         simulated=True,
         cpu=Cpu(
@@ -184,6 +189,8 @@ def system_on_chip(item: Part, memory: int | None) -> Machine:
         memory=Memory(
             total_bytes=total,
             available_bytes=total,
+            limit_bytes=int(total * PHONE_SHARE) if phone else None,
+            limit_source="what a phone leaves to one app" if phone else None,
             bandwidth_bytes_per_s=int(device.bandwidth),
             unified=shared,
         ),
@@ -202,6 +209,7 @@ def gpu_of(item: Part, memory: int, *, integrated: bool = False) -> Gpu:
         bandwidth_bytes_per_s=int(item.device.bandwidth),
         integrated=integrated,
         device=item.device.id,
+        cores=item.device.gpu_cores,
     )
 
 
