@@ -334,19 +334,34 @@ def target(path: Path) -> Header:
     Raises:
         RuntimeFailed: as `read`, or it is another kind of file.
     """
-    header = read(path)
+    return checked_target(read(path))
+
+
+def checked_target(header: Header) -> Header:
+    """The header, if it is a Gemma 4 model's.
+
+    Raises:
+        RuntimeFailed: it is another kind of file.
+    """
+    path = header.path
     if header.architecture == DRAFTER or header.architecture in OLD_DRAFTERS:
         raise RuntimeFailed(
             f"{path} is a drafter ({header.architecture}), not a model",
-            hint="give the model first and this file with --drafter",
+            hint=f"give the model first and this file with --drafter{_owner_of(header)}",
         )
     if header.architecture != TARGET:
         raise RuntimeFailed(
-            f"{path} is a {header.architecture!r} file; this engine runs Gemma 4 ({TARGET!r})",
+            f"{path} is a {header.architecture[:64]!r} file; this engine runs Gemma 4 ({TARGET!r})",
             hint="see `advisor models` for the files that belong to Gemma 4",
         )
     _check_layers(header)
     return header
+
+
+def _owner_of(drafter_header: Header) -> str:
+    """Which model a drafter belongs to, for a hint."""
+    owner = WIDTHS.get(drafter_header.embedding_length_out)
+    return f": it belongs to Gemma 4 {owner}" if owner else ""
 
 
 def _check_layers(header: Header) -> None:
@@ -369,8 +384,16 @@ def drafter(path: Path, model: Header) -> Header:
     Raises:
         RuntimeFailed: as `read`, or it is no drafter, or one of another model; the hint says which to take.
     """
-    header = read(path)
-    wanted = _drafter_of(model)
+    return checked_drafter(read(path), model)
+
+
+def checked_drafter(header: Header, model: Header) -> Header:
+    """The header, if it is that of a drafter that belongs to `model`.
+
+    Raises:
+        RuntimeFailed: it is no drafter, or one of another model; the hint says which to take.
+    """
+    path, wanted = header.path, _drafter_of(model)
     if header.architecture in OLD_DRAFTERS:
         raise RuntimeFailed(
             f"{path} is a drafter in the old format {header.architecture!r}, which llama.cpp does not load",
