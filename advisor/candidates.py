@@ -97,7 +97,7 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
     if gpu is None:
         gpu = terms.backend.name not in CPU_ONLY_BACKENDS
     seen = machine if gpu else without_gpus(machine)
-    return Site(machine=seen, limits=budget(machine, gpu=gpu), catalog=catalog)
+    return Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog)
 
 
 def evaluate(model: ModelProfile, quant: Quant, terms: Terms, site: Site) -> Candidate | Rejected:
@@ -193,7 +193,12 @@ def drafted_in_words(count: int) -> str:
 
 
 def demand(model: ModelProfile, quant: Quant, terms: Terms, file: DrafterFile | None) -> Footprint:
-    shape = Shape(context_tokens=terms.context_tokens, kv_type=terms.kv_type, sequences=terms.use_case.concurrent_users)
+    shape = Shape(
+        context_tokens=terms.context_tokens,
+        kv_type=terms.kv_type,
+        sequences=terms.use_case.concurrent_users,
+        backend=terms.backend.name,
+    )
     multimodal = any(kind != "text" for kind in terms.use_case.modalities)
     return footprint(
         model.architecture,

@@ -141,7 +141,7 @@ def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
 
 def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine) -> NothingFits:
     """The error that says what it would take."""
-    limits = budget(machine, gpu=terms.backend.name not in CPU_ONLY_BACKENDS)
+    limits = budget(machine, gpu=terms.backend.name not in CPU_ONLY_BACKENDS, reserve=terms.reserve_bytes)
     files = [(least_memory(model, quant, terms), model, quant) for model, quant in capable]
     needed, model, quant = min(files, key=lambda entry: entry[0])
     room = f"{in_words(most_memory(limits))} can be used ({'; '.join(limits.notes)})"

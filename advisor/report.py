@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +19,9 @@ from advisor.machine import Basis, Machine
 from advisor.placement import Mode, drafter_demand, spread_overhead
 from advisor.ranking import Ranking, Recommendation, Role
 from advisor.upgrade import NextStep
+
+if TYPE_CHECKING:
+    from advisor.cost import Price
 
 SCHEMA: Final = "advisor.recommend/1"
 
@@ -141,10 +144,25 @@ class QualityPart(Part, frozen=True, kw_only=True):
     benchmarks: dict[str, float]
 
 
+class HostedPart(Part, frozen=True, kw_only=True):
+    """What a service asks for the same model per million tokens, on that day."""
+
+    provider: str
+    input: Rate
+    output: Rate
+    currency: str
+    date: str
+    source: str
+
+
 class CostPart(Part, frozen=True, kw_only=True):
+    """Money per million tokens of answers, and of prompts."""
+
     per_million_tokens: Rate
+    per_million_prompt_tokens: Rate
     currency: str
     assumptions: tuple[str, ...]
+    hosted: tuple[HostedPart, ...]
 
 
 class RecommendationPart(Part, frozen=True, kw_only=True):
@@ -179,6 +197,16 @@ class RejectedPart(Part, frozen=True, kw_only=True):
     reason: str
 
 
+class BudgetItemPart(Part, frozen=True, kw_only=True):
+    """A line of the reckoning of what may be filled: what is there, or (negative) what is not to be used."""
+
+    device: str
+    what: str
+    bytes: int
+    source: str
+    basis: Basis
+
+
 class NextStepPart(Part, frozen=True, kw_only=True):
     """The nearest hardware on which a better model would be the pick. `quality_gain`: 1.05 is 5 % better."""
 
@@ -192,7 +220,8 @@ class NextStepPart(Part, frozen=True, kw_only=True):
 
 
 class Document(Part, frozen=True, kw_only=True):
-    """Which Gemma 4 suits a machine, and why. `trades`: what the pick was weighed against, in sentences."""
+    """Which Gemma 4 suits a machine, and why. `trades`: what the pick was weighed against, in sentences. `budget`: what
+    may be filled, device by device; the items of a device add up."""
 
     schema: Literal["advisor.recommend/1"]
     advisor_version: str
@@ -203,6 +232,7 @@ class Document(Part, frozen=True, kw_only=True):
     rejected: tuple[RejectedPart, ...]
     trades: tuple[str, ...]
     next_step: NextStepPart | None
+    budget: tuple[BudgetItemPart, ...]
 
 
 def json_schema() -> dict[str, Any]:
@@ -217,12 +247,19 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def document(ranking: Ranking, *, options: Mapping[str, str] | None = None, now: datetime | None = None) -> Document:
+def document(
+    ranking: Ranking,
+    *,
+    options: Mapping[str, str] | None = None,
+    price: Price | None = None,
+    now: datetime | None = None,
+) -> Document:
     """The document of a ranking.
 
     Args:
         ranking: what was decided.
         options: the options of the command line that the launch command must repeat, such as `--backend`.
+        price: what the machine costs, for `cost`.
         now: when it was generated; the present by default.
     """
     terms = ranking.terms
@@ -239,10 +276,16 @@ def document(ranking: Ranking, *, options: Mapping[str, str] | None = None, now:
             backend=terms.backend_asked,
             drafter=terms.drafter,
         ),
-        recommendations=tuple(recommendation_part(entry, ranking, options or {}) for entry in ranking.recommendations),
+        recommendations=tuple(
+            recommendation_part(entry, ranking, options or {}, price) for entry in ranking.recommendations
+        ),
         rejected=tuple(rejected_part(entry) for entry in ranking.rejected),
         trades=ranking.trades,
         next_step=next_step_part(ranking.next_step),
+        budget=tuple(
+            BudgetItemPart(device=item.device, what=item.what, bytes=item.bytes, source=item.source, basis=item.basis)
+            for item in ranking.recommendations[0].candidate.limits.items
+        ),
     )
 
 
@@ -270,7 +313,9 @@ def next_step_part(step: NextStep | None) -> NextStepPart | None:
     )
 
 
-def recommendation_part(entry: Recommendation, ranking: Ranking, options: Mapping[str, str]) -> RecommendationPart:
+def recommendation_part(
+    entry: Recommendation, ranking: Ranking, options: Mapping[str, str], price: Price | None
+) -> RecommendationPart:
     pick = entry.candidate
     return RecommendationPart(
         rank=entry.rank,
@@ -292,11 +337,36 @@ def recommendation_part(entry: Recommendation, ranking: Ranking, options: Mappin
         memory=memory_use(pick),
         speed=speed_part(pick),
         quality=QualityPart(score=round(pick.quality, 1), benchmarks=pick.benchmarks),
-        cost=None,
+        cost=cost_part(pick, price),
         basis=basis_of(pick, ranking.machine),
         reasons=entry.reasons,
         warnings=entry.warnings,
         command=launch_command(pick, ranking, options),
+    )
+
+
+def cost_part(pick: Candidate, price: Price | None) -> CostPart | None:
+    if price is None:
+        return None
+    from advisor.cost import cost  # noqa: PLC0415 - and its file of prices: seldom asked for
+
+    found = cost(price, pick.model.id, pick.speed.decode, pick.speed.prefill, pick.speed.depth_tokens)
+    return CostPart(
+        per_million_tokens=round(found.per_million_tokens, 4),
+        per_million_prompt_tokens=round(found.per_million_prompt_tokens, 4),
+        currency=found.currency,
+        assumptions=found.assumptions,
+        hosted=tuple(
+            HostedPart(
+                provider=each.provider,
+                input=each.input,
+                output=each.output,
+                currency=each.currency,
+                date=each.date,
+                source=each.source,
+            )
+            for each in found.hosted
+        ),
     )
 
 

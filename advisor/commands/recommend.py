@@ -15,6 +15,7 @@ from advisor.machine import Machine
 from advisor.ranking import rank
 from advisor.report import document
 from advisor.request import Request
+from advisor.units import parse_bytes
 
 EPILOG = """\b
 Examples:
@@ -22,6 +23,7 @@ Examples:
   advisor recommend --use-case coding --prefer quality
   advisor recommend --simulate "RTX 4090, 64GB" --context 32768
   advisor recommend --simulate "M3 Max 64GB" --json
+  advisor recommend --simulate "A10G, 64GB" --price-per-hour 0.60
   advisor detect --json > box.json; advisor recommend --machine box.json
 
 \b
@@ -59,6 +61,11 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
     "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
 )
 @click.option("--no-drafter", is_flag=True, help="Do not consider drafters.")
+@click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
+@click.option("--price-per-hour", type=float, metavar="P", help="What the machine costs: adds the cost per token.")
+@click.option("--watts", type=float, metavar="W", help="What it draws while it works; with --price-per-kwh.")
+@click.option("--price-per-kwh", type=float, metavar="P", help="What power costs.")
+@click.option("--currency", metavar="C", help="Of these prices: USD (the default), EUR, ...")
 def command(  # noqa: PLR0917 - click passes them by name
     as_json: bool,
     use_case: str,
@@ -70,6 +77,11 @@ def command(  # noqa: PLR0917 - click passes them by name
     spec: str | None,
     file: Path | None,
     no_drafter: bool,
+    reserve: str | None,
+    price_per_hour: float | None,
+    watts: float | None,
+    price_per_kwh: float | None,
+    currency: str | None,
 ) -> None:
     """Recommend the Gemma 4 that suits this machine: model, file, placement and drafter, with memory and speed.
 
@@ -84,15 +96,26 @@ def command(  # noqa: PLR0917 - click passes them by name
         backend=backend,
         model=model,
         drafter=not no_drafter,
+        reserve_bytes=None if reserve is None else the_reserve(reserve),
     )
+    money = None
+    if (price_per_hour, watts, price_per_kwh, currency) != (None, None, None, None):
+        from advisor.cost import price  # noqa: PLC0415 - seldom asked for
+
+        money = price(price_per_hour, watts, price_per_kwh, currency)
     ranking = rank(request, the_machine(spec, file, known), known)
-    answer = document(ranking, options={"--backend": backend} if backend else {})
+    answer = document(ranking, options={"--backend": backend} if backend else {}, price=money)
     if as_json:
         click.echo(msgspec.json.encode(answer))
         return
     from advisor import terminal  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
 
     terminal.show(answer)
+
+
+def the_reserve(text: str) -> int:
+    """A size as people write it; 0 is one, unlike elsewhere."""
+    return 0 if text.strip() == "0" else parse_bytes(text)
 
 
 def the_machine(spec: str | None, file: Path | None, known: catalog.Catalog) -> Machine:
