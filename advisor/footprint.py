@@ -117,18 +117,20 @@ class Weights(Record, frozen=True, kw_only=True):
 class DrafterLoad(Record, frozen=True, kw_only=True):
     """What a drafter adds. It has no KV cache of its own. `weights`: its tensors without the file's header, which in so
     small a file counts. `embedding`: the part of them that is held a second time beside a discrete GPU. `compute`: its
-    scratch buffer. `output`: what comes back of a step, in main memory."""
+    scratch buffer. `output`: what comes back of a step. `staging`: what a GPU's inputs take in main memory."""
 
     weights: int
     embedding: int
     compute: int
     output: int = 0
+    staging: int = 0
     repacked: int = 0
 
 
 class Footprint(Record, frozen=True, kw_only=True):
     """Everything that one configuration allocates, in bytes, before any device is chosen. `compute` includes
-    `output`, and `kv_cache` is `kv_global` and `kv_sliding` together."""
+    `output`, and `kv_cache` is `kv_global` and `kv_sliding` together. `staging`: scratch in main memory beside a GPU
+    that holds all layers, for the inputs of its graph."""
 
     layers: int
     weights: Weights
@@ -139,6 +141,7 @@ class Footprint(Record, frozen=True, kw_only=True):
     kv_global: int = 0
     kv_sliding: int = 0
     output: int = 0
+    staging: int = 0
 
     @property
     def repacked(self) -> int:
@@ -196,6 +199,7 @@ def assembled(
         kv_global=globals_,
         kv_sliding=sliding,
         output=output,
+        staging=staging_bytes(architecture, shape),
     )
 
 
@@ -331,6 +335,23 @@ def mlp_floats(architecture: Architecture) -> int:
     return mlp + 3 * hidden + per_layer_floats(architecture) + gap
 
 
+def staging_bytes(architecture: Architecture, shape: Shape) -> int:
+    """Scratch in main memory beside a GPU that holds all layers: the masks, the embedded tokens, the per-layer inputs.
+
+    Read off llama.cpp's buffers with a second device (RPC), exact for all five sizes.
+    """
+    floats = 4 * architecture.hidden
+    if architecture.per_layer_embedding:
+        floats += architecture.hidden + per_layer_floats(architecture)
+    return shape.rows * floats * _FLOAT + mask_bytes(architecture, shape) + rotation_bytes(architecture, shape)
+
+
+def drafter_staging_bytes(architecture: Architecture, shape: Shape) -> int:
+    """As `staging_bytes`, for the drafter: the masks and two states of the target."""
+    rows = min(shape.rows, shape.caller.drafter_rows or shape.rows)
+    return rows * 2 * architecture.hidden * _FLOAT + mask_bytes(architecture, shape) * rows // shape.rows
+
+
 def per_layer_floats(architecture: Architecture) -> int:
     return architecture.layers * architecture.per_layer_embedding
 
@@ -369,6 +390,7 @@ def drafter_load(architecture: Architecture, drafter: Drafter, file: DrafterFile
         embedding=embedding,
         compute=drafter_compute_bytes(architecture, drafter.ffn, drafter.heads, shape),
         output=drafter_output_bytes(architecture, shape),
+        staging=drafter_staging_bytes(architecture, shape),
         repacked=int(tensors * repacked_share(bits)),
     )
 

@@ -88,7 +88,9 @@ def with_experts_on_cpu(load: Footprint, limits: Budget) -> Placement | None:
     moved = -(-max(0, full.device - limits.device) // per_layer)
     if moved > load.layers:
         return None
-    demand = Demand(device=full.device - moved * per_layer, host=full.host + moved * per_layer)
+    # The experts' rows are computed in main memory, in a scratch buffer as large as the GPU's.
+    scratch = load.compute - load.output - load.staging
+    demand = Demand(device=full.device - moved * per_layer, host=full.host + moved * per_layer + scratch)
     return placement("experts-on-cpu", demand, limits, gpu_layers=load.layers + 1, cpu_expert_layers=moved)
 
 
@@ -101,7 +103,7 @@ def split(load: Footprint, limits: Budget) -> Placement | None:
     if count * 4 < load.layers:
         return None
     device = fixed + count * per_layer
-    host = load.weights.file + load.kv_cache + load.output - count * per_layer + extra.host
+    host = load.weights.file + load.kv_cache + load.compute - count * per_layer + extra.host
     return placement("split", Demand(device=device, host=host), limits, gpu_layers=count)
 
 
@@ -111,7 +113,7 @@ def gpu_demand(load: Footprint, limits: Budget) -> Demand:
     held = load.weights
     device = held.file - held.per_layer_table - held.metadata + load.kv_cache + load.projector + extra.device
     device += load.compute - load.output + spread_overhead(load, limits)
-    host = held.per_layer_table + held.embedding + held.metadata + load.output + extra.host
+    host = held.per_layer_table + held.embedding + held.metadata + load.output + load.staging + extra.host
     return Demand(device=device, host=host)
 
 
@@ -121,8 +123,28 @@ def spread_overhead(load: Footprint, limits: Budget) -> int:
     return max(0, len(limits.cards) - 1) * (load.compute - load.output + layer // 2)
 
 
+def second_compute(load: Footprint, mode: Mode, limits: Budget) -> int:
+    """Scratch beyond the first device's: of further cards, and in main memory beside a GPU. Both sides need a whole one
+    where both compute layers."""
+    if mode == "cpu":
+        return 0
+    whole = mode in ("split", "experts-on-cpu")
+    return spread_overhead(load, limits) + (load.compute - load.output if whole else load.staging)
+
+
+def drafter_held(load: Footprint, mode: Mode, limits: Budget) -> int:
+    """All that the drafter adds, on whatever devices."""
+    if load.drafter is None:
+        return 0
+    demand = drafter_demand(load.drafter)
+    if mode == "cpu":
+        return demand.device
+    return demand.device + (load.drafter.staging if limits.unified else demand.host)
+
+
 def unified_demand(load: Footprint) -> Demand:
-    return Demand(device=single_copy(load), host=0)
+    staging = load.staging + (load.drafter.staging if load.drafter else 0)
+    return Demand(device=single_copy(load) + staging, host=0)
 
 
 def single_copy(load: Footprint) -> int:
@@ -133,4 +155,4 @@ def single_copy(load: Footprint) -> int:
 def drafter_demand(drafter: DrafterLoad | None) -> Demand:
     if drafter is None:
         return Demand(device=0, host=0)
-    return Demand(device=drafter.weights + drafter.compute + drafter.output, host=drafter.embedding)
+    return Demand(device=drafter.weights + drafter.compute + drafter.output, host=drafter.embedding + drafter.staging)

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from advisor import __version__
 from advisor.candidates import Candidate, Code, Prefer, Rejected
 from advisor.machine import Basis, Machine
-from advisor.placement import Mode, drafter_demand, spread_overhead
+from advisor.placement import Mode, drafter_held, second_compute
 from advisor.ranking import Ranking, Recommendation, Role
 from advisor.upgrade import NextStep
 
@@ -386,9 +386,8 @@ def memory_use(pick: Candidate) -> MemoryUse:
     """The parts as they are allocated; whatever the two devices hold beyond the other parts is weights."""
     load, placed = pick.load, pick.placement
     total = placed.device_bytes + placed.host_bytes
-    drafter = drafter_demand(load.drafter)
-    drafter_bytes = drafter.device + (drafter.host if pick.on_cards else 0)
-    compute = load.compute + (spread_overhead(load, pick.limits) if pick.on_cards else 0)
+    drafter_bytes = drafter_held(load, placed.mode, pick.limits)
+    compute = load.compute + second_compute(load, placed.mode, pick.limits)
     return MemoryUse(
         weights_bytes=total - load.kv_cache - compute - drafter_bytes - load.projector,
         kv_cache_bytes=load.kv_cache,

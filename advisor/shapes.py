@@ -18,6 +18,7 @@ from advisor.footprint import (
     Weights,
     drafter_compute_bytes,
     drafter_output_bytes,
+    drafter_staging_bytes,
 )
 from advisor.gguf import Header
 from advisor.machine import Record
@@ -164,6 +165,7 @@ def drafter_load(header: Header, target: Architecture, shape: Shape) -> DrafterL
         embedding=header.tensors.get(EMBEDDING, 0),
         compute=drafter_compute_bytes(target, own.ffn, own.heads, shape),
         output=drafter_output_bytes(target, shape),
+        staging=drafter_staging_bytes(target, shape),
         repacked=repacked(header),
     )
 

@@ -22,10 +22,10 @@ KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
 """`enum ggml_type`."""
 ROOT = Path(__file__).parents[2]
 
-MODEL_BUFFER = re.compile(r"^\S+:\s+(\S+) model buffer size = +([\d.]+) MiB")
-COMPUTE_BUFFER = re.compile(r"^\S+:\s+(\S+) compute buffer size = +([\d.]+) MiB")
-OUTPUT_BUFFER = re.compile(r"^\S+:\s+(\S+) +output buffer size = +([\d.]+) MiB")
-KV_SIZE = re.compile(r"^\S+: size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers")
+MODEL_BUFFER = re.compile(r"(\S+) model buffer size = +([\d.]+) MiB")
+COMPUTE_BUFFER = re.compile(r"(\S+) compute buffer size = +([\d.]+) MiB")
+OUTPUT_BUFFER = re.compile(r"(\S+) +output buffer size = +([\d.]+) MiB")
+KV_SIZE = re.compile(r": size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers")
 
 
 @contextmanager
@@ -52,13 +52,13 @@ def parse(lines: list[str]) -> dict[str, Any]:
     """The buffers in a log, in MiB: `model` and `compute` by buffer name, `kv` as (MiB, cells, layers), `output`."""
     found: dict[str, Any] = {"model": {}, "compute": {}, "kv": [], "output": 0.0}
     for line in lines:
-        if match := MODEL_BUFFER.match(line):
+        if match := MODEL_BUFFER.search(line):
             found["model"][match[1]] = found["model"].get(match[1], 0.0) + float(match[2])
-        elif match := COMPUTE_BUFFER.match(line):
+        elif match := COMPUTE_BUFFER.search(line):
             found["compute"][match[1]] = float(match[2])
-        elif match := OUTPUT_BUFFER.match(line):
+        elif match := OUTPUT_BUFFER.search(line):
             found["output"] = float(match[2])
-        elif match := KV_SIZE.match(line):
+        elif match := KV_SIZE.search(line):
             found["kv"].append((float(match[1]), int(match[2]), int(match[3])))
     return found
 
@@ -96,8 +96,9 @@ class Runtime:
             self.lib.llama_model_free(model)
         return parse(self.lines)
 
-    def model(self, path: str) -> Any:
+    def model(self, path: str, gpu_layers: int = -1) -> Any:
         params = self.lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
         params.load_mode, params.no_alloc = 0, True
         self.lines.clear()
         model = self.lib.llama_model_load_from_file(path.encode(), params)
@@ -127,7 +128,7 @@ class Runtime:
         return context, parse(self.lines)
 
     def contexts(self, path: str, drafter: str | None, case: dict[str, Any]) -> dict[str, Any]:
-        model = self.model(path)
+        model = self.model(path, case.get("gpu_layers", -1))
         context, found = self.context(model, case)
         answer = {"target": found}
         if drafter:
