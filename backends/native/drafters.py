@@ -59,10 +59,12 @@ class Mtp:
             hidden=True,
         )
         self._batch = Batch(1, self.model.width_out)
+        self._target = target
 
     def draft(self, token: int, hidden: Hidden, position: int, count: int) -> list[int]:
         batch, context = self._batch, self.context
         batch.fill((token,), position, all_wanted=True)
+        context.use_threads(self._target.threads.count)
         tokens: list[int] = []
         while len(tokens) < count:
             batch.hidden[0] = hidden

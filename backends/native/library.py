@@ -246,6 +246,7 @@ class Context:
             params.ctx_other = target.handle
         self.model = model
         self.micro_batch = micro_batch
+        self.threads = threads
         log.clear()
         self.handle: Any = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -294,6 +295,12 @@ class Context:
                 self._views.clear()
             found = self._views[key] = np.ctypeslib.as_array(pointer, (rows, columns))
         return found
+
+    def use_threads(self, count: int) -> None:
+        """Decode with `count` threads from now on."""
+        if count != self.threads:
+            api().llama_set_n_threads(self.handle, count, count)
+            self.threads = count
 
     def keep(self, length: int) -> None:
         """Forget the cells from position `length` on."""

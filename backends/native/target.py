@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backends.native.library import Batch, Context, ContextFull, Hidden, Logits, Model
+from backends.native.threads import Threads
 
 MICRO_BATCH = 512
 """Rows of one decode while reading a prompt; llama.cpp's default, which the memory formula assumes too."""
@@ -43,6 +45,7 @@ class Target:
         )
         self.length = 0
         """Tokens in the cache."""
+        self.threads = Threads(threads)
         self._batch = Batch(max(micro_batch, MAX_DRAFT + 1))
 
     @property
@@ -72,8 +75,11 @@ class Target:
 
     def step(self, tokens: Sequence[int]) -> Logits:
         """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary]."""
+        began = time.perf_counter()
         self._decode(tokens, all_wanted=True)
-        return self.context.logits(len(tokens))
+        logits = self.context.logits(len(tokens))
+        self.context.use_threads(self.threads.record(len(tokens), time.perf_counter() - began))
+        return logits
 
     def _decode(self, tokens: Sequence[int], *, all_wanted: bool) -> None:
         self._batch.fill(tokens, self.length, all_wanted=all_wanted)

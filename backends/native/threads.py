@@ -1,0 +1,84 @@
+"""How many threads decode: all cores, or fewer while other programs keep them busy.
+
+llama.cpp's threads wait for each other some thousand times per token. When one of them has to share its core, all wait
+for it: on 2 cores with two busy neighbours, two threads decoded 20 tokens/s where one decoded 900. Such steps are
+ragged, some fast and some many times slower, and that is what is looked for; steps on a quiet machine are even.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+WINDOW = 8
+"""Steps that are looked at together."""
+RAGGED = 2.0
+"""Mean over fastest of the last steps from which on fewer threads are tried."""
+TRIAL = 4
+"""Steps that must be known before a trial, and that it lasts; one that is far slower ends it at once."""
+HOLD, LONGEST_HOLD = 0.5, 30.0
+"""Seconds between trials: doubled while they do not help, so that they cost next to nothing."""
+
+
+class Threads:
+    """Chooses the number of threads from the time that each step took.
+
+    Args:
+        cores: the most that are used, and used at first.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, cores: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = self.cores = cores
+        self._clock = clock
+        self._rows = 0
+        self._times: deque[float] = deque(maxlen=WINDOW)
+        self._before: tuple[int, float] | None = None
+        """During a trial: the count and the mean seconds to beat."""
+        self._hold, self._until = HOLD, 0.0
+
+    def record(self, rows: int, seconds: float) -> int:
+        """Note that a step of `rows` rows took `seconds`; returns the count for the next."""
+        if rows != self._rows:
+            if self._before:
+                return self.count  # a step of another size says nothing in a trial
+            self._rows = rows
+            self._times.clear()
+        self._times.append(seconds)
+        if self._before:
+            self._judge(*self._before, seconds)
+        elif self._clock() >= self._until:
+            self._consider()
+        return self.count
+
+    def _consider(self) -> None:
+        """Begin a trial: of fewer threads where steps are ragged, else of more where there are more."""
+        if len(self._times) < TRIAL:
+            return
+        if self.count > 1 and self._mean > RAGGED * min(self._times):
+            self._begin(self.count // 2)
+        elif self.count < self.cores:
+            self._begin(min(self.cores, 2 * self.count))
+
+    @property
+    def _mean(self) -> float:
+        return sum(self._times) / len(self._times)
+
+    def _begin(self, count: int) -> None:
+        self._before = (self.count, self._mean)
+        self.count = count
+        self._times.clear()
+
+    def _judge(self, count: int, mean: float, seconds: float) -> None:
+        """End the trial once it is clear: back to `count` unless the new one is faster than `mean`."""
+        if seconds <= RAGGED * mean and len(self._times) < TRIAL:
+            return
+        if self._mean < mean:
+            self._hold = HOLD
+        else:
+            self.count = count
+            self._hold = min(2 * self._hold, LONGEST_HOLD)
+        self._before = None
+        self._until = self._clock() + self._hold
+        self._times.clear()
