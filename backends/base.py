@@ -127,11 +127,20 @@ def load(name: str) -> Backend:
     points = registered()
     if name not in points:
         raise unknown_name("backend", name, points)
+    return loaded(points[name])
+
+
+def loaded(point: EntryPoint) -> Backend:
+    """The backend behind an entry point.
+
+    Raises:
+        NoBackend: its plugin fails to import.
+    """
     try:
-        backend: Backend = points[name].load()()
+        backend: Backend = point.load()()
     except Exception as error:
         raise NoBackend(
-            f"the backend {name!r} ({points[name].value}) cannot be loaded: {error}",
+            f"the backend {point.name!r} ({point.value}) cannot be loaded: {error}",
             hint="reinstall or remove the package that provides it",
         ) from error
     return backend
@@ -139,8 +148,9 @@ def load(name: str) -> Backend:
 
 def availabilities() -> Iterator[Availability]:
     """What each registered backend says of this machine; a broken plugin is reported, never raised."""
-    for name in registered():
+    # Looked up once: reading the entry points of all packages is the slowest part of a detection.
+    for name, point in registered().items():
         try:
-            yield load(name).detect()
+            yield loaded(point).detect()
         except AdvisorError as error:
             yield Availability(name=name, available=False, why_not=error.message, hint=error.hint or None)

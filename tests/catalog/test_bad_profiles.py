@@ -153,7 +153,7 @@ def test_shipped_files_are_called_by_their_place_in_the_package(monkeypatch: pyt
     import advisor.catalog as module
 
     spoil(folder, E2B, "bytes: 2620370976", "bytes: 24 GB/s")
-    monkeypatch.setattr(module, "files", lambda package: folder)
+    monkeypatch.setattr(module.profiles, "__path__", [str(folder)])
     module.load_folder.cache_clear()
     try:
         with pytest.raises(ProfileError, match=r"^profiles/models/e2b\.yaml: quants\[0\]\.bytes: "):

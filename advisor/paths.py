@@ -1,0 +1,23 @@
+"""Where advisor keeps files of its own: the folders that the operating system intends for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """What can be made again at any time; it may not exist yet.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "gemma-advisor"
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "gemma-advisor" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "gemma-advisor"
+    return Path.home() / ".cache" / "gemma-advisor"
