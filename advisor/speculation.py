@@ -24,6 +24,19 @@ Mean of E2B, E4B and 12B at Q4_0, llama-bench, 2-core Xeon with AVX-512. Not mon
 work on four rows at a time and fall back to one row at a time for the rest, so that 4 rows cost less than 2.
 """
 
+CACHE_ROW_COST = 0.25
+"""Of a row more, relative to reading the cache once: the rows verified together share most of it."""
+
+USUAL_TEMPERATURE = 1.0
+"""What Gemma 4 is sampled at, and what acceptances in the catalogue are for."""
+
+TEMPERATURE_LOSS = 0.08
+"""Relative acceptance lost per unit of temperature, as both distributions flatten. Assumed: reports only say that high
+temperatures are accepted less (llama.cpp#23398)."""
+
+SINGLE_ROW_COST = 0.8
+"""Of a row more in kernels that take one row at a time: its arithmetic, less the reading that they share. Assumed."""
+
 Cost = Callable[[int], float]
 """Cost in plain steps of decoding so many tokens together; cost(1) is 1."""
 
@@ -38,6 +51,11 @@ class Plan(Record, frozen=True, kw_only=True):
 def acceptances(first: float, decay: float, count: int) -> tuple[float, ...]:
     """Conditional acceptance of each drafted position when each is `decay` times the one before."""
     return tuple(first * decay**position for position in range(count))
+
+
+def at_temperature(acceptance: float, temperature: float) -> float:
+    """Acceptance when the target is sampled at another temperature than `USUAL_TEMPERATURE`."""
+    return min(1.0, max(0.0, acceptance * (1 - TEMPERATURE_LOSS * (temperature - USUAL_TEMPERATURE))))
 
 
 def expected_tokens(conditional: Sequence[float]) -> float:
@@ -91,3 +109,13 @@ def repacked_cost(rows: int) -> float:
     below = max(known for known in ROWS_OF_REPACKED_KERNELS if known < rows)
     above = min(known for known in ROWS_OF_REPACKED_KERNELS if known > rows)
     return max(ROWS_OF_REPACKED_KERNELS[below], ROWS_OF_REPACKED_KERNELS[above])
+
+
+def processor_cost(rows: int, repacked: float = 1.0) -> float:
+    """Arithmetic of decoding n tokens together on a processor, in plain steps.
+
+    Args:
+        repacked: share of the weights in the layout for several rows at a time (Q4_0, Q4_K, IQ4_NL); the rest takes
+            one row at a time.
+    """
+    return repacked * repacked_cost(rows) + (1 - repacked) * smooth_cost(SINGLE_ROW_COST)(rows)

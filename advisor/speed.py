@@ -1,4 +1,9 @@
-"""Time per token and per prompt, from bytes: `t = bytes / (bandwidth x efficiency) + fixed`, summed over devices.
+"""Time per token and per prompt, from bytes:
+
+    time = weights / (bandwidth x efficiency) + cache / (bandwidth x cache efficiency) + layers x fixed time
+
+summed over the devices that a token passes. The constants are in `profiles/speed.json`, fitted on public measurements
+by `profiles/measurements/fit.py`, which prints how far off they are on devices that they were not fitted on.
 
 A token reads the layers' weights, the output head, the experts it is routed to, and the KV cache up to the present
 depth; the per-layer embedding of the small models is looked up, not read. A speed is therefore always stated at a
@@ -7,13 +12,17 @@ depth.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
+from importlib.resources import files
 from math import exp, hypot
 
 import msgspec
 
 from advisor import speculation
 from advisor.catalog import Architecture, Device, Drafter, DrafterFile
+from advisor.errors import ProfileError
 from advisor.footprint import (
     KV_BYTES_PER_32_ELEMENTS,
     KvType,
@@ -23,68 +32,93 @@ from advisor.footprint import (
     global_kv_elements,
     local_kv_elements,
 )
-from advisor.machine import Cpu, Gpu, Machine, Record
+from advisor.machine import Gpu, Machine, Record
 from advisor.placement import Placement, usable_gpus
-from advisor.speculation import Cost, Plan
+from advisor.speculation import Plan
 
 DEFAULT_DEPTH = 2048
 
 
-class HardwareClass(Record, frozen=True, kw_only=True):
-    """How a kind of device turns bandwidth into tokens.
+class GpuClass(Record, frozen=True, kw_only=True):
+    """How a class of GPU and runtime turns its bandwidth into tokens.
 
-    `efficiency`: share of the spec-sheet bandwidth that decoding reaches. `fixed_ms`: launches, small matrices,
-    routing and sampling, per token. `error`: mean |log error| of the fit. `row_cost`: of each further row when
-    several tokens are decoded together, in steps. `compute_share`: of the FP16 peak that reading a prompt reaches.
+    `efficiency`, `cache_efficiency`: shares of the specified bandwidth at which weights and the cache are read.
+    `layer_us`: fixed time of a layer in microseconds: launches, small matrices; `expert_layer_us`: more with routed
+    experts. `slower`, `faster`: four in five measurements lie within, as logarithms. `rows`, `devices`: what it was
+    fitted on; `rows_of_other_models` helped.
     """
 
     efficiency: float
-    fixed_ms: float
-    error: float
-    row_cost: float
-    compute_share: float
-    source: str
+    layer_us: float
+    expert_layer_us: float
+    cache_efficiency: float
+    slower: float
+    faster: float
+    rows: int
+    rows_of_other_models: int
+    devices: int
 
 
-GPU_CLASSES = {
-    "nvidia": HardwareClass(
-        efficiency=0.88, fixed_ms=3.9, error=0.12, row_cost=0.05, compute_share=0.5,
-        source="fit over 48 public llama.cpp measurements, in-sample error 9 %",
-    ),
-    "gb10": HardwareClass(
-        efficiency=0.77, fixed_ms=2.6, error=0.12, row_cost=0.05, compute_share=0.3,
-        source="fit over 13 public measurements, in-sample error 8 %",
-    ),
-    "apple": HardwareClass(
-        efficiency=0.89, fixed_ms=8.0, error=0.15, row_cost=0.15, compute_share=0.6,
-        source="fit over 54 public measurements, in-sample error 11 %; row cost: losses of drafting reported on Macs",
-    ),
-    "amd": HardwareClass(
-        efficiency=0.88, fixed_ms=4.4, error=0.2, row_cost=0.08, compute_share=0.25,
-        source="between the fits over 4 Vulkan and 6 ROCm measurements of an R9700, in-sample error 17-26 %",
-    ),
-    "amd-apu": HardwareClass(
-        efficiency=0.86, fixed_ms=3.8, error=0.12, row_cost=0.05, compute_share=0.25,
-        source="fit over 21 public measurements, mostly Strix Halo, in-sample error 6 %",
-    ),
-    "other": HardwareClass(
-        efficiency=0.6, fixed_ms=6.0, error=0.4, row_cost=0.15, compute_share=0.2,
-        source="assumed: hardly measured in public",
-    ),
-}  # fmt: skip
+class CpuClass(Record, frozen=True, kw_only=True):
+    """The same for processors. `core_bytes_per_s`: weights that one core can multiply, by its widest instructions."""
 
-CPU_CLASS = HardwareClass(
-    efficiency=0.65, fixed_ms=2.0, error=0.3, row_cost=0.2, compute_share=1.0,
-    source="Raspberry Pi 5 (8 tok/s on E2B), Xeon E-2176G (8.6 on E4B), desktop Zen 4 (15.5 on 26B), 2-core Xeon VM",
-)  # fmt: skip
+    efficiency: float
+    core_bytes_per_s: dict[str, float]
+    layer_us: float
+    cache_efficiency: float
+    slower: float
+    faster: float
+    rows: int
+    rows_of_other_models: int
+    devices: int
 
-CORE_BYTES_PER_S = {"avx512": 8e9, "avx2": 6.5e9, "neon": 4e9, "": 2e9}
-"""4-bit weights that one core can multiply per second: few cores are bound by arithmetic, not by memory.
-A 2-core Xeon VM with AVX-512 moves 13-18 GB/s; a Xeon E-2176G (AVX2, 4 cores) 25; a Raspberry Pi 5 (NEON, 4 cores)
-11."""
 
-CORE_FLOPS = {"avx512": 110e9, "avx2": 70e9, "neon": 25e9, "": 10e9}
-"""Arithmetic of one core while a prompt is read; assumed from common llama.cpp prompt speeds."""
+class PromptClass(Record, frozen=True, kw_only=True):
+    """Reading a prompt. `share`: of the FP16 peak, by class of GPU. `experts_share`: of that, what an MoE reaches.
+    `core_flops`: of one core, by its widest instructions."""
+
+    share: dict[str, float]
+    experts_share: float
+    core_flops: dict[str, float]
+    rows: dict[str, int]
+
+
+class DraftingClass(Record, frozen=True, kw_only=True):
+    """What drafting costs. `row_cost`: of each further row verified, relative to reading the dense weights, by class of
+    GPU. `draft_layers`: fixed time of a drafted token in layers of the class. `round_cost`: of a round, in plain steps,
+    by runtimes that pay one. `slower`, `faster`: of the gain, as logarithms."""
+
+    row_cost: dict[str, float]
+    draft_layers: float
+    round_cost: dict[str, float]
+    slower: float
+    faster: float
+    rows: int
+
+
+class Constants(Record, frozen=True, kw_only=True):
+    """`profiles/speed.json`."""
+
+    note: str
+    gpus: dict[str, GpuClass]
+    cpu: CpuClass
+    prompt: PromptClass
+    drafting: DraftingClass
+
+
+@functools.cache
+def constants() -> Constants:
+    """Raises: ProfileError: the file is missing or not what the fit writes."""
+    try:
+        return msgspec.json.decode((files("profiles") / "speed.json").read_bytes(), type=Constants)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ProfileError(
+            f"profiles/speed.json: {error}", hint="Write it with: python -m profiles.measurements.fit"
+        ) from error
+
+
+READ_TEST_SHARE = 0.78
+"""Of the specified bandwidth, what a test that only reads reaches: constants are for specified bandwidths."""
 
 ASSUMED_BANDWIDTH = {"nvidia": 300e9, "amd": 300e9, "intel": 200e9, "apple": 100e9, "other": 100e9}
 ASSUMED_CPU_BANDWIDTH = 40e9
@@ -93,50 +127,58 @@ ASSUMED_CPU_BANDWIDTH = 40e9
 ASSUMED_FLOPS_PER_BANDWIDTH = 75.0
 """FP16 operations per byte of bandwidth where the device is not in the catalogue: about an RTX 3090, or an M3 Max."""
 
-KV_EFFICIENCY = 0.5
-"""Of the rate at which weights are read. RTX 4080 Laptop, 12B: 45 tok/s at 2K depth, 24 at 137K."""
+OFFLOADED_LAYER_MS = 0.4
+"""Hand-over between GPU and processor for each layer whose experts are in main memory. RTX 3060 beside a Zen 4: 15 and
+30 layers cost 15 and 27 ms, of which reading them takes about half; R9700: .9 to 1.1 ms a layer altogether."""
 
-OFFLOADED_LAYER_MS = 0.3
-"""Hand-over between GPU and processor for each layer whose experts are in main memory. R9700: 0/4/8/16/30 layers give
-121/73/51/38/28 tok/s."""
+UNKNOWN_BANDWIDTH = 0.3
+"""Wider range where the bandwidth is assumed; also where the class of GPU was hardly measured."""
+HARDLY_MEASURED = 8
 
-DRAFTER_FIXED_SHARE = 0.4
-"""Fixed time of a drafter's step relative to the target's: four layers and a dense head. RTX 3090, 26B: each drafted
-token costs about 0.4 steps."""
+SHARED_BANDWIDTH = 150e9
+"""Integrated GPUs of AMD above this (Strix Halo) behave as the discrete ones do, the others share two channels."""
 
-MOE_PREFILL_SHARE = 0.55
-"""Small matrices and scattered rows: how much of the dense rate an MoE's prompt reaches."""
+OLD = re.compile(r"\bgtx[ -](?:9|10)\d0|\b(?:tesla|quadro)?[ -]?p\d0\b|\bp\d00\b|jetson[ -]tx|\bvega\b|pro[ -]v3\d0")
+"""GPUs without the integer instructions that llama.cpp's kernels are made for."""
+HBM = re.compile(r"\b(?:a30|[abhv][1-3]00|gh200)\b")
+INSTINCT = re.compile(r"\bmi\d{2,3}")
 
-RANGE_OF_ERROR = 1.6
-"""From a mean |log error| to a range that holds about four times in five."""
 
-DRAFTING_ERROR = 0.15
-"""What acceptance adds: it depends on the text."""
+SMALL_CORES = re.compile(r"raspberry|cortex-a\d|\brk3\d|rockchip|orange pi", re.IGNORECASE)
+"""ARM boards: their cores multiply a third of what Apple's and servers' do; so do most cores of a phone."""
 
 
 class Stage(Record, frozen=True, kw_only=True):
-    """One kind of memory and what computes on it. `compute_bound`: decoding is limited by arithmetic."""
+    """One kind of memory and what computes on it. Rates in bytes per second, times in seconds. `cache_per_s`: of the
+    cache, at 16 bits. `arithmetic_per_s`: weights that its cores can multiply, where that may be the tighter limit,
+    else 0. `slower`, `faster`: its range, as logarithms."""
 
-    bytes_per_s: float
-    fixed_s: float
-    error: float
-    row_cost: float
+    weights_per_s: float
+    cache_per_s: float
+    layer_s: float
+    expert_layer_s: float = 0.0
+    slower: float
+    faster: float
+    row_cost: float = 0.0
     flops: float
-    compute_bound: bool = False
+    arithmetic_per_s: float = 0.0
 
 
 class Reads(Record, frozen=True, kw_only=True):
-    """Bytes that one token reads, by where they are. `kv` counts what the cache costs, in bytes of weights."""
+    """Bytes that one token reads in one memory, and through how many layers. `cache` counts 16 bits per element: a
+    quantised cache is smaller but not faster (RTX 3060, E4B: f16 and q4_0 cost the same for each further token).
+    `repacked`: share of the weights that a processor's multi-row kernels take."""
 
-    device_dense: float = 0
-    device_experts: float = 0
-    host_dense: float = 0
-    host_experts: float = 0
+    dense: float = 0
+    experts: float = 0
+    cache: float = 0
+    layers: float = 0
+    repacked: float = 1.0
 
 
 class Speed(Record, frozen=True, kw_only=True):
     """Tokens per second at `depth_tokens`. `decode`: with the drafter as chosen; `plain`: without; `full`: as `decode`,
-    with the context full."""
+    with the context full. `low`, `high`: four in five measurements lie within."""
 
     depth_tokens: int
     decode: float
@@ -147,12 +189,15 @@ class Speed(Record, frozen=True, kw_only=True):
     plain_high: float
     draft_tokens: int
     drafter_gain: float
+    gain_low: float = 1.0
+    gain_high: float = 1.0
     prefill: float
     full: float
 
 
 class Setup(Record, frozen=True, kw_only=True):
-    """What is predicted: a placed configuration on a machine."""
+    """What is predicted: a placed configuration on a machine. `runtime`: `vulkan`, `rocm`, `mlx` or `vllm` where
+    known."""
 
     architecture: Architecture
     weights: Weights
@@ -162,46 +207,76 @@ class Setup(Record, frozen=True, kw_only=True):
     kv_type: KvType = "f16"
     depth_tokens: int = DEFAULT_DEPTH
     context_tokens: int = DEFAULT_DEPTH
+    runtime: str = ""
 
 
-def predict(setup: Setup, drafter: Drafter | None, file: DrafterFile | None, output_kind: str) -> Speed:
+def predict(
+    setup: Setup,
+    drafter: Drafter | None,
+    file: DrafterFile | None,
+    output_kind: str,
+    temperature: float = speculation.USUAL_TEMPERATURE,
+) -> Speed:
     """The speed of one configuration, with the best draft length where it has a drafter."""
     gpu, cpu = stages(setup)
     plain = 1 / step_seconds(setup, gpu, cpu, 1)
-    plan = drafting(setup, drafter, file, output_kind) if drafter and file else Plan(draft_tokens=0, gain=1.0)
-    error = max(stage.error for stage in (gpu, cpu) if stage is not None)
-    with_drafter = hypot(error, DRAFTING_ERROR) if plan.draft_tokens else error
+    plan = Plan(draft_tokens=0, gain=1.0)
+    if drafter and file:
+        plan = drafting(setup, drafter, file, output_kind, temperature)
+    slower, faster = spread(gpu, cpu)
+    known = constants().drafting
+    drafted = plan.draft_tokens > 0
     decode = plain * plan.gain
     return Speed(
         depth_tokens=setup.depth_tokens,
         decode=decode,
-        low=decode * exp(-RANGE_OF_ERROR * with_drafter),
-        high=decode * exp(RANGE_OF_ERROR * with_drafter),
+        low=decode * exp(-hypot(slower, known.slower if drafted else 0)),
+        high=decode * exp(hypot(faster, known.faster if drafted else 0)),
         plain=plain,
-        plain_low=plain * exp(-RANGE_OF_ERROR * error),
-        plain_high=plain * exp(RANGE_OF_ERROR * error),
+        plain_low=plain * exp(-slower),
+        plain_high=plain * exp(faster),
         draft_tokens=plan.draft_tokens,
         drafter_gain=plan.gain,
+        gain_low=plan.gain * exp(-known.slower) if drafted else 1.0,
+        gain_high=plan.gain * exp(known.faster) if drafted else 1.0,
         prefill=prefill(setup, gpu, cpu),
         full=plan.gain / step_seconds(at_depth(setup, setup.context_tokens), gpu, cpu, 1),
     )
+
+
+def spread(gpu: Stage | None, cpu: Stage | None) -> tuple[float, float]:
+    """How much slower and faster it may be: as the less certain of its devices."""
+    used = [stage for stage in (gpu, cpu) if stage is not None]
+    return max(stage.slower for stage in used), max(stage.faster for stage in used)
 
 
 def at_depth(setup: Setup, depth: int) -> Setup:
     return msgspec.structs.replace(setup, depth_tokens=depth)
 
 
-def drafting(setup: Setup, drafter: Drafter, file: DrafterFile, output_kind: str) -> Plan:
+def drafting(setup: Setup, drafter: Drafter, file: DrafterFile, output_kind: str, temperature: float) -> Plan:
     """The best way to draft here, 0 tokens included."""
     gpu, cpu = stages(setup)
-    on = gpu or cpu
-    if on is None:  # pragma: no cover - a placement always has one
-        return Plan(draft_tokens=0, gain=1.0)
     step = step_seconds(setup, gpu, cpu, 1)
-    draft = file.bytes / on.bytes_per_s + DRAFTER_FIXED_SHARE * on.fixed_s
-    first = acceptance(drafter, output_kind)
+    first = speculation.at_temperature(acceptance(drafter, output_kind), temperature)
     conditional = speculation.acceptances(first, drafter.acceptance_decay, speculation.MAX_DRAFT_TOKENS)
-    return speculation.best_plan(conditional, lambda rows: step_seconds(setup, gpu, cpu, rows) / step, draft / step)
+    return speculation.best_plan(
+        conditional,
+        lambda rows: (
+            step_seconds(setup, gpu, cpu, rows) / step + constants().drafting.round_cost.get(setup.runtime, 0.0)
+        ),
+        draft_seconds(gpu or cpu, file.bytes) / step,
+    )
+
+
+def draft_seconds(stage: Stage | None, size: float) -> float:
+    """Time of one step of the drafter: its bytes, and what launching it and choosing a token takes."""
+    if stage is None:  # pragma: no cover - a placement always has one
+        return 0.0
+    rate = stage.weights_per_s
+    if stage.arithmetic_per_s:
+        rate = both_limits(rate, stage.arithmetic_per_s)
+    return size / rate + constants().drafting.draft_layers * stage.layer_s
 
 
 def acceptance(drafter: Drafter, output_kind: str) -> float:
@@ -214,28 +289,39 @@ def acceptance(drafter: Drafter, output_kind: str) -> float:
 def stages(setup: Setup) -> tuple[Stage | None, Stage | None]:
     """The GPU's and the processor's part in this placement; None where it has none."""
     mode = setup.placement.mode
-    gpu = gpu_stage(setup.machine, setup.devices) if mode != "cpu" else None
+    gpu = gpu_stage(setup.machine, setup.devices, setup.runtime) if mode != "cpu" else None
     cpu = cpu_stage(setup.machine) if mode != "gpu" else None
     return gpu, cpu
 
 
 def step_seconds(setup: Setup, gpu: Stage | None, cpu: Stage | None, rows: int) -> float:
     """Time to decode `rows` tokens together."""
-    reads = token_reads(setup)
-    woken = experts_ratio(setup.architecture, rows)
-    total = 0.0
+    on_gpu, on_cpu = token_reads(setup)
+    total = setup.placement.cpu_expert_layers * OFFLOADED_LAYER_MS / 1000
     if gpu:
-        cost = row_cost(gpu)(rows)
-        total += gpu.fixed_s + (reads.device_dense * cost + reads.device_experts * woken) / gpu.bytes_per_s
+        total += stage_seconds(gpu, on_gpu, setup.architecture, rows)
     if cpu:
-        cost = row_cost(cpu)(rows)
-        total += cpu.fixed_s + (reads.host_dense * cost + reads.host_experts * woken) / cpu.bytes_per_s
-        total += setup.placement.cpu_expert_layers * OFFLOADED_LAYER_MS / 1000
+        total += stage_seconds(cpu, on_cpu, setup.architecture, rows)
     return total
 
 
-def row_cost(stage: Stage) -> Cost:
-    return speculation.repacked_cost if stage.compute_bound else speculation.smooth_cost(stage.row_cost)
+def stage_seconds(stage: Stage, reads: Reads, architecture: Architecture, rows: int) -> float:
+    """One device's part. Further rows cost arithmetic on the dense weights, and wake further experts."""
+    woken = experts_ratio(architecture, rows)
+    fixed = reads.layers * (stage.layer_s + (stage.expert_layer_s if architecture.experts else 0.0))
+    cache = reads.cache * (1 + (rows - 1) * speculation.CACHE_ROW_COST) / stage.cache_per_s
+    if stage.arithmetic_per_s:
+        effort = speculation.processor_cost(rows, reads.repacked)
+        dense = both_limits(stage.weights_per_s, stage.arithmetic_per_s / effort)
+        experts = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
+        return fixed + cache + reads.dense / dense + reads.experts * woken / experts
+    dense_bytes = reads.dense * speculation.smooth_cost(stage.row_cost)(rows)
+    return fixed + cache + (dense_bytes + reads.experts * woken) / stage.weights_per_s
+
+
+def both_limits(memory: float, arithmetic: float) -> float:
+    """The rate under two limits: the tighter, and a little less where they are alike."""
+    return float((memory**-4 + arithmetic**-4) ** -0.25)
 
 
 def experts_ratio(architecture: Architecture, rows: int) -> float:
@@ -246,28 +332,48 @@ def experts_ratio(architecture: Architecture, rows: int) -> float:
     return woken / architecture.experts_used
 
 
-def token_reads(setup: Setup) -> Reads:
-    """Bytes that one token reads, by device."""
+def token_reads(setup: Setup) -> tuple[Reads, Reads]:
+    """What one token reads in the GPUs' memory and in the processor's."""
     architecture, placed = setup.architecture, setup.placement
-    cache = kv_read_bytes(architecture, setup.depth_tokens, setup.kv_type) / KV_EFFICIENCY
-    layers, head = setup.weights.layers + cache, setup.weights.embedding
     experts = 0.0
     if architecture.experts:
         experts = setup.weights.experts * architecture.experts_used / architecture.experts
+    head = setup.weights.embedding
+    whole = Reads(
+        dense=setup.weights.layers,
+        experts=experts,
+        cache=kv_read_bytes(architecture, setup.depth_tokens, "f16"),
+        layers=architecture.layers,
+        repacked=repacked_share(setup.weights),
+    )
     if placed.mode == "gpu":
-        return Reads(device_dense=layers + head, device_experts=experts)
+        return more(whole, dense=head), Reads()
     if placed.mode == "cpu":
-        return Reads(host_dense=layers + head, host_experts=experts)
+        return Reads(), more(whole, dense=head)
     if placed.mode == "experts-on-cpu":
         moved = experts * placed.cpu_expert_layers / architecture.layers
-        return Reads(device_dense=layers + head, device_experts=experts - moved, host_experts=moved)
+        return more(whole, dense=head, experts=-moved), Reads(experts=moved)
     share = placed.gpu_layers / architecture.layers
+    return part(whole, share), more(part(whole, 1 - share), dense=head)
+
+
+def more(reads: Reads, *, dense: float = 0.0, experts: float = 0.0) -> Reads:
+    return msgspec.structs.replace(reads, dense=reads.dense + dense, experts=reads.experts + experts)
+
+
+def part(reads: Reads, share: float) -> Reads:
     return Reads(
-        device_dense=layers * share,
-        device_experts=experts * share,
-        host_dense=layers * (1 - share) + head,
-        host_experts=experts * (1 - share),
+        dense=reads.dense * share,
+        experts=reads.experts * share,
+        cache=reads.cache * share,
+        layers=reads.layers * share,
+        repacked=reads.repacked,
     )
+
+
+def repacked_share(weights: Weights) -> float:
+    """Share of the streamed weights that a processor's multi-row kernels take."""
+    return min(1.0, weights.repacked / max(1, weights.layers + weights.embedding + weights.experts))
 
 
 def kv_read_bytes(architecture: Architecture, depth: int, kv_type: KvType) -> float:
@@ -282,10 +388,9 @@ def kv_read_bytes(architecture: Architecture, depth: int, kv_type: KvType) -> fl
 def prefill(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> float:
     """Prompt tokens per second: two operations per active weight, less the output head (only the last token of a prompt
     needs it). Over several devices the times add up."""
-    architecture = setup.architecture
-    work = 2.0 * (active_weights(architecture) - architecture.vocab * architecture.hidden)
-    if architecture.experts:
-        work /= MOE_PREFILL_SHARE
+    work = prompt_flops(setup.architecture)
+    if setup.architecture.experts:
+        work /= constants().prompt.experts_share
     share = device_compute_share(setup)
     seconds = 0.0
     if gpu:
@@ -293,6 +398,11 @@ def prefill(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> float:
     if cpu:
         seconds += work * (1 - share) / cpu.flops
     return 1 / seconds
+
+
+def prompt_flops(architecture: Architecture) -> float:
+    """Operations for one token of a prompt."""
+    return 2.0 * (active_weights(architecture) - architecture.vocab * architecture.hidden)
 
 
 def device_compute_share(setup: Setup) -> float:
@@ -307,33 +417,78 @@ def device_compute_share(setup: Setup) -> float:
     return 1 - moved / active_weights(architecture)
 
 
-def gpu_stage(machine: Machine, devices: Mapping[str, Device]) -> Stage | None:
+def gpu_stage(machine: Machine, devices: Mapping[str, Device], runtime: str = "") -> Stage | None:
     """The GPUs as one: a layer split gives each card its share of the bytes, one after the other."""
     cards = usable_gpus(machine)
     if not cards:
         return None
-    kinds = [GPU_CLASSES[class_name(card, machine)] for card in cards]
+    known = constants()
+    kinds = [gpu_kind(card, machine, runtime) for card in cards]
+    classes = [known.gpus[kind] for kind in kinds]
     memory = sum(card.memory_total_bytes for card in cards) or 1
     shares = [card.memory_total_bytes / memory for card in cards]
-    rates = [gpu_bandwidth(card, devices) * kind.efficiency for card, kind in zip(cards, kinds, strict=True)]
-    peaks = [gpu_flops(card, devices) * kind.compute_share for card, kind in zip(cards, kinds, strict=True)]
-    unknown = any(card.bandwidth_bytes_per_s is None for card in cards)
+    rates = [gpu_bandwidth(card, devices) for card in cards]
+    peaks = [gpu_flops(card, devices) * known.prompt.share[kind] for card, kind in zip(cards, kinds, strict=True)]
+    wider = max(doubt(card, one) for card, one in zip(cards, classes, strict=True))
+    row_cost = known.drafting.row_cost
     return Stage(
-        bytes_per_s=1 / sum(share / rate for share, rate in zip(shares, rates, strict=True)),
-        fixed_s=max(kind.fixed_ms for kind in kinds) / 1000,
-        error=max(kind.error for kind in kinds) + (0.3 if unknown else 0.0),
-        row_cost=max(kind.row_cost for kind in kinds),
-        flops=1 / sum(share / peak for share, peak in zip(shares, peaks, strict=True)),
+        weights_per_s=in_turn(shares, [rate * one.efficiency for rate, one in zip(rates, classes, strict=True)]),
+        cache_per_s=in_turn(shares, [rate * one.cache_efficiency for rate, one in zip(rates, classes, strict=True)]),
+        layer_s=sum(share * one.layer_us for share, one in zip(shares, classes, strict=True)) / 1e6,
+        expert_layer_s=sum(share * one.expert_layer_us for share, one in zip(shares, classes, strict=True)) / 1e6,
+        slower=hypot(max(one.slower for one in classes), wider),
+        faster=hypot(max(one.faster for one in classes), wider),
+        row_cost=max(row_cost[kind] for kind in kinds),
+        flops=in_turn(shares, peaks),
     )
 
 
-def class_name(gpu: Gpu, machine: Machine) -> str:
-    """The key of `GPU_CLASSES`."""
+def in_turn(shares: list[float], rates: list[float]) -> float:
+    """The rate of devices that work one after the other, each on its share."""
+    return 1 / sum(share / rate for share, rate in zip(shares, rates, strict=True))
+
+
+def doubt(gpu: Gpu, known: GpuClass) -> float:
+    """How much wider its range is for what is not known of it."""
+    if gpu.bandwidth_bytes_per_s is None:
+        return UNKNOWN_BANDWIDTH
+    measured = known.rows + known.rows_of_other_models
+    return UNKNOWN_BANDWIDTH * max(0.0, 1 - measured / HARDLY_MEASURED)
+
+
+def gpu_kind(gpu: Gpu, machine: Machine, runtime: str = "") -> str:
+    """The GPU's class: a key of `Constants.gpus`."""
+    name = f"{gpu.device or ''} {gpu.name}".lower()
+    if OLD.search(name):
+        return "old"
     if gpu.vendor == "nvidia":
-        return "gb10" if machine.memory.unified else "nvidia"
+        return nvidia_kind(name, machine, runtime)
     if gpu.vendor == "amd":
-        return "amd-apu" if gpu.integrated or machine.memory.unified else "amd"
-    return "apple" if gpu.vendor == "apple" else "other"
+        return amd_kind(gpu, name, machine, runtime)
+    if gpu.vendor == "apple":
+        return "apple-mlx" if runtime == "mlx" else "apple"
+    if gpu.vendor == "intel":
+        return "amd-apu" if gpu.integrated else "intel"
+    return "other"
+
+
+def nvidia_kind(name: str, machine: Machine, runtime: str) -> str:
+    if runtime == "vllm":
+        return "vllm"
+    if "gb10" in name:
+        return "gb10"
+    if machine.memory.unified or re.search(r"jetson|orin|\bthor\b|xavier", name):
+        return "jetson"
+    return "nvidia-hbm" if HBM.search(name) else "nvidia"
+
+
+def amd_kind(gpu: Gpu, name: str, machine: Machine, runtime: str) -> str:
+    """Runtimes use Vulkan on AMD's integrated GPUs, and ROCm alone on its accelerators."""
+    if gpu.integrated or machine.memory.unified:
+        return "amd-vulkan" if (gpu.bandwidth_bytes_per_s or 0) > SHARED_BANDWIDTH else "amd-apu"
+    if INSTINCT.search(name):
+        return "amd-rocm"
+    return f"amd-{runtime}" if runtime in ("vulkan", "rocm") else "amd"
 
 
 def gpu_bandwidth(gpu: Gpu, devices: Mapping[str, Device]) -> float:
@@ -352,26 +507,38 @@ def gpu_flops(gpu: Gpu, devices: Mapping[str, Device]) -> float:
 
 
 def cpu_stage(machine: Machine) -> Stage:
-    """The processor: the slower of its memory and its cores."""
-    memory = (machine.memory.bandwidth_bytes_per_s or ASSUMED_CPU_BANDWIDTH) * CPU_CLASS.efficiency
-    level = vector_level(machine.cpu)
-    arithmetic = max(1, machine.cpu.cores) * CORE_BYTES_PER_S[level]
-    unknown = machine.memory.bandwidth_bytes_per_s is None
+    """The processor: its memory and its cores, whichever is slower."""
+    known, prompt = constants().cpu, constants().prompt
+    memory = memory_rate(machine)
+    level = vector_level(machine)
+    cores = max(1, machine.cpu.cores)
+    wider = 0.0 if machine.memory.bandwidth_bytes_per_s else UNKNOWN_BANDWIDTH
+    limits = both_limits(memory * known.efficiency, cores * known.core_bytes_per_s[level])
     return Stage(
-        bytes_per_s=min(memory, arithmetic),
-        fixed_s=CPU_CLASS.fixed_ms / 1000,
-        error=CPU_CLASS.error + (0.2 if unknown else 0.0),
-        row_cost=CPU_CLASS.row_cost,
-        flops=max(1, machine.cpu.cores) * CORE_FLOPS[level] * CPU_CLASS.compute_share,
-        compute_bound=arithmetic < memory,
+        weights_per_s=memory * known.efficiency,
+        cache_per_s=limits * known.cache_efficiency,
+        layer_s=known.layer_us / 1e6,
+        slower=hypot(known.slower, wider),
+        faster=hypot(known.faster, wider),
+        flops=cores * prompt.core_flops[level],
+        arithmetic_per_s=cores * known.core_bytes_per_s[level],
     )
 
 
-def vector_level(cpu: Cpu) -> str:
+def memory_rate(machine: Machine) -> float:
+    """Bandwidth of main memory as makers specify it, also where it was measured."""
+    rate = float(machine.memory.bandwidth_bytes_per_s or ASSUMED_CPU_BANDWIDTH)
+    measured = machine.basis.get("memory.bandwidth_bytes_per_s") == "measured"
+    return rate / READ_TEST_SHARE if measured else rate
+
+
+def vector_level(machine: Machine) -> str:
     """The widest vector instructions that llama.cpp has kernels for; AVX2 is assumed where nothing is known."""
-    features = cpu.features
+    features = machine.cpu.features
+    if machine.os in ("android", "ios") or SMALL_CORES.search(machine.cpu.name):
+        return "small"
     if any(feature.startswith("avx512") for feature in features):
         return "avx512"
     if "avx2" in features or not features:
         return "avx2"
-    return "neon" if "neon" in features or "asimd" in features else ""
+    return "neon" if "neon" in features or "asimd" in features else "none"

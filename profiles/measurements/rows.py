@@ -1,7 +1,7 @@
 """The rows of gemma4.csv and others.csv as inputs of the speed formula, and the rules that say which of them count.
 
-A rule is a function of the row alone, never of what is predicted for it; the only use of arithmetic is `impossible`: more bytes
-per second than the memory has.
+A rule is a function of the row alone, never of what is predicted for it; the only arithmetic is `impossible`: more
+bytes per second than the memory has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MODELS = {"E2B": "e2b", "E4B": "e4b", "12B": "12b", "26B-A4B": "26b", "31B": "31
 
 BITS = {
     "Q6_K": 6.56, "UD-Q6_K_XL": 7.3, "UD-Q8_K_XL": 8.9, "Q5_K_M": 5.7, "Q5_K_S": 5.5, "UD-Q5_K_XL": 5.9, "Q4_K_S": 4.6,
-    "Q4_0": 4.6, "IQ4_XS": 4.25, "UD-IQ4_XS": 4.3, "IQ4_NL": 4.5, "UD-IQ4_NL": 4.5, "IQ3_XXS": 3.1, "UD-IQ3_XXS": 3.3, "IQ2_M": 2.7,
+    "Q4_0": 4.6, "IQ4_XS": 4.25, "UD-IQ4_XS": 4.3, "IQ4_NL": 4.5, "UD-IQ4_NL": 4.5, "IQ3_XXS": 3.1,
+    "UD-IQ3_XXS": 3.3, "IQ2_M": 2.7,
 }  # fmt: skip
 """Bits per weight of a whole file of this type, where its size is neither stated nor in the catalogue."""
 
@@ -161,7 +162,7 @@ HBM = re.compile(r"^(?:[ABHV]\d00|GH200|A30)\b")
 OLD = re.compile(r"^(?:GTX 1\d|Tesla P|Jetson TX2|Radeon Pro V3|Vega)")
 
 
-def kind_of(group: str, backend: str, device: str, runtime: str) -> str:
+def kind_of(group: str, backend: str, device: str, runtime: str) -> str:  # noqa: PLR0911
     """The class of `profiles/speed.json` that a row of these columns belongs to."""
     if OLD.match(device):
         return "old"
@@ -256,4 +257,3 @@ def other_exclusion(row: Row) -> str:
     if row.memory_gb and row.read * 1.15 > row.memory_gb * GIB:
         return "does not fit the card"
     return "impossible: faster than the memory" if row.read * row.tokens_per_s > row.bandwidth else ""
-
