@@ -21,6 +21,7 @@ from advisor.errors import AdvisorError, Interrupted, UsageError, unknown_name
 COMMANDS = {
     "detect": "the machine: processor, memory, GPUs, backends",
     "recommend": "the Gemma 4 that suits this machine, and why",
+    "estimate": "memory and speed of one configuration, or of any Gemma 4 GGUF",
     "run": "one answer",
     "demo": "the whole way on the embedded model: no network, no other runtime",
     "models": "the catalogue",

@@ -50,6 +50,25 @@ def place(load: Footprint, limits: Budget) -> Placement | None:
     return on_cpu(load, limits)
 
 
+def wanted(load: Footprint, limits: Budget) -> Placement:
+    """What it would take where nothing fits: all on the GPU where there is one, else all on the processor. The headroom
+    is negative."""
+    if limits.unified:
+        demand = unified_demand(load)
+    else:
+        demand = gpu_demand(load, limits) if limits.cards else Demand(device=0, host=single_copy(load))
+    on_device = bool(limits.cards)
+    room = limits.device if on_device else limits.host
+    return Placement(
+        mode="gpu" if on_device else "cpu",
+        gpu_layers=load.layers + 1 if on_device else 0,
+        device_bytes=demand.device,
+        host_bytes=demand.host,
+        budget_bytes=room,
+        headroom_bytes=room - (demand.device if on_device else demand.host),
+    )
+
+
 def placement(
     mode: Mode, demand: Demand, limits: Budget, *, gpu_layers: int = 0, cpu_expert_layers: int = 0
 ) -> Placement | None:

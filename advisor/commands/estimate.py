@@ -1,0 +1,161 @@
+"""`advisor estimate`: memory and speed of one configuration, of the catalogue or of any Gemma 4 GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast, get_args
+
+import click
+import msgspec
+
+from advisor import catalog, estimate, gguf
+from advisor.commands.recommend import the_machine, the_reserve
+from advisor.errors import RuntimeFailed, UsageError, unknown_name
+from advisor.estimate import Draft, Subject
+from advisor.footprint import KvType
+from advisor.gguf import Header
+from advisor.request import choose_backend
+
+EPILOG = """\b
+MODEL is e2b, e4b, 12b, 26b, 31b, demo, a path to a GGUF (the first part of a split one),
+an http(s) URL, or hf:owner/repo/file.gguf; of a remote file only the header is fetched.
+
+\b
+Examples:
+  advisor estimate 26b --context 32768
+  advisor estimate 31b --quant Q8_0 --kv-type q8_0 --simulate "2x RTX 3090, 128GB"
+  advisor estimate ./my-gemma.gguf --drafter ./mtp-gemma-4-12B-it.gguf
+  advisor estimate hf:unsloth/gemma-4-12B-it-GGUF/gemma-4-12B-it-Q8_0.gguf --json
+
+\b
+Exit codes: 0 it fits, 2 wrong usage, 3 it does not fit (the estimate is printed all the same),
+4 the backend cannot be used, 5 a remote header cannot be read, 6 the file is damaged or no Gemma 4.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model")
+@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0; a QAT one by default.")
+@click.option("--context", type=int, metavar="N", help="Tokens of context; 8192 by default.")
+@click.option("--depth", type=int, metavar="N", help="Tokens already in it when the speed is stated; 2048 by default.")
+@click.option("--kv-type", default="f16", show_default=True, metavar="T", help="f16, q8_0 or q4_0.")
+@click.option("--ubatch", type=int, default=512, show_default=True, metavar="N", help="Rows computed at once.")
+@click.option("--drafter", metavar="FILE", help="A drafter GGUF; the catalogue's, where it pays, by default.")
+@click.option("--no-drafter", is_flag=True, help="Without a drafter.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
+@click.option(
+    "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
+)
+@click.option(
+    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
+)
+@click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.estimate/1).")
+def command(  # noqa: PLR0917 - click passes them by name
+    model: str,
+    quant: str | None,
+    context: int | None,
+    depth: int | None,
+    kv_type: str,
+    ubatch: int,
+    drafter: str | None,
+    no_drafter: bool,
+    backend: str | None,
+    spec: str | None,
+    file: Path | None,
+    reserve: str | None,
+    as_json: bool,
+) -> int:
+    """Memory and speed of one configuration, whether it fits or not.
+
+    Nothing is downloaded but the header of a remote file, and nothing is started.
+    """
+    if drafter and no_drafter:
+        raise UsageError("--drafter and --no-drafter exclude each other", command="advisor estimate --help")
+    if kv_type not in get_args(KvType):
+        raise unknown_name("value of --kv-type", kv_type, get_args(KvType), command="advisor estimate --help")
+    known = catalog.load()
+    machine = the_machine(spec, file, known)
+    chosen = choose_backend(backend, machine, known.use_case("chat"))
+    subject = the_subject(model, quant, known)
+    asked = estimate.question(
+        subject,
+        chosen,
+        context=context,
+        depth=depth,
+        kv_type=cast(KvType, kv_type),
+        micro_batch=ubatch,
+        reserve=None if reserve is None else the_reserve(reserve),
+    )
+    draft = None if no_drafter else the_draft(drafter, subject)
+    refusal = estimate.no_drafter_reason(chosen, switched_off=no_drafter, draft=draft)
+    found = estimate.estimate(subject, asked, None if refusal else draft, refusal, machine=machine, catalog=known)
+    show(found, as_json=as_json)
+    return 0 if found.fits else 3
+
+
+def show(found: estimate.Estimate, *, as_json: bool) -> None:
+    from advisor.estimate_document import document  # noqa: PLC0415
+
+    answer = document(found)
+    if as_json:
+        click.echo(msgspec.json.encode(answer))
+        return
+    from advisor import estimate_page  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
+
+    estimate_page.show(answer)
+
+
+def the_subject(model: str, quant: str | None, known: catalog.Catalog) -> Subject:
+    """What MODEL names.
+
+    Raises:
+        UsageError: neither a size nor a file, or `--quant` beside a file.
+    """
+    if not is_file(model):
+        return estimate.from_catalogue(known.model(model), quant)
+    if quant is not None:
+        raise UsageError("--quant chooses among the catalogue's files; the file given has its own", hint="leave it out")
+    return estimate.from_header(header(model), "local file" if not remote(model) else model, known)
+
+
+def the_draft(drafter: str | None, subject: Subject) -> Draft | None:
+    """The drafter that was named, else the one that belongs to the model."""
+    if drafter is not None:
+        return estimate.given_draft(header(drafter), subject)
+    if subject.header is not None and subject.file == "demo.gguf":
+        from advisor.demo import pair  # noqa: PLC0415
+
+        found = pair().drafter
+        return estimate.given_draft(gguf.read(found), subject) if found else None
+    return estimate.usual_draft(subject)
+
+
+def is_file(model: str) -> bool:
+    """Whether MODEL means a file and not a size of the catalogue."""
+    return model.lower() == "demo" or remote(model) or model.lower().endswith(".gguf") or Path(model).exists()
+
+
+def remote(model: str) -> bool:
+    return model.startswith(("http://", "https://", "hf:"))
+
+
+def header(model: str) -> Header:
+    """The header of a local or remote file.
+
+    Raises:
+        DownloadFailed: a remote one cannot be read.
+        RuntimeFailed: it is damaged.
+    """
+    if remote(model):
+        from advisor import remote as reader  # noqa: PLC0415 - httpx is for remote files only
+
+        return reader.header(model)
+    if model.lower() == "demo":
+        from advisor.demo import pair  # noqa: PLC0415
+
+        return gguf.read(pair().target)
+    try:
+        return gguf.read_whole(Path(model))
+    except (ValueError, OSError) as error:
+        raise RuntimeFailed(f"{model!r} cannot be read: {error}") from None

@@ -1,0 +1,397 @@
+"""One configuration on one machine: a file of the catalogue or any Gemma 4 GGUF, its memory, where it goes, its speed.
+
+`recommend` chooses among many; this answers for the one that was named, also where it does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from advisor import gguf, shapes, simulate
+from advisor.budgets import Budget, budget, in_words
+from advisor.candidates import CPU_ONLY_BACKENDS, Site, drafter_file, without_gpus
+from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, Quant
+from advisor.errors import RuntimeFailed, UsageError, unknown_name
+from advisor.footprint import (
+    DrafterLoad,
+    Footprint,
+    KvType,
+    Shape,
+    Weights,
+    assembled,
+    drafter_load,
+)
+from advisor.footprint import weights as catalogue_weights
+from advisor.gguf import Header
+from advisor.machine import Availability, Machine, Record
+from advisor.placement import Placement, place, wanted
+from advisor.speculation import WORTHWHILE_GAIN
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
+
+LARGEST_MICRO_BATCH = 1 << 16
+DEFAULT_CONTEXT = 8192
+OUTPUT_KIND = "chat"
+
+
+class Subject(Record, frozen=True, kw_only=True):
+    """What is estimated. `header`: where it was read from a file; `profile`: where it has the shape of a known size."""
+
+    name: str
+    file: str
+    repo: str
+    quant: str
+    file_bytes: int
+    architecture: Architecture
+    weights: Weights
+    profile: ModelProfile | None = None
+    header: Header | None = None
+    quant_record: Quant | None = None
+
+
+class Draft(Record, frozen=True, kw_only=True):
+    """A drafter that could be loaded. `given`: the user named it, so it counts whatever it gains."""
+
+    record: Drafter
+    file: DrafterFile
+    header: Header | None = None
+    given: bool = False
+
+
+class Question(Record, frozen=True, kw_only=True):
+    """How the subject is to run. `reserve`: bytes to leave free on each device, None for the usual margins."""
+
+    context_tokens: int
+    depth_tokens: int
+    kv_type: KvType
+    micro_batch: int
+    backend: Availability
+    reserve: int | None = None
+
+
+class Estimate(Record, frozen=True, kw_only=True):
+    """The answer. `fits` false: `placement` is what it would take, and there is no speed."""
+
+    subject: Subject
+    question: Question
+    machine: Machine
+    limits: Budget
+    load: Footprint
+    placement: Placement
+    fits: bool
+    speed: Speed | None
+    draft: Draft | None
+    draft_tokens: int
+    drafter_reason: str
+    warnings: tuple[str, ...]
+
+
+# ---- The subject
+
+
+def from_catalogue(profile: ModelProfile, quant_name: str | None) -> Subject:
+    """A file of the catalogue; the smallest one that was trained for its format where none is named.
+
+    Raises:
+        UsageError: the model has no such file.
+    """
+    named = {quant.name.lower(): quant for quant in profile.quants}
+    if quant_name is not None and quant_name.lower() not in named:
+        raise unknown_name(f"quant of {profile.id}", quant_name, [quant.name for quant in profile.quants])
+    trained = [quant for quant in profile.quants if quant.qat] or list(profile.quants)
+    quant = named[quant_name.lower()] if quant_name else min(trained, key=lambda one: one.bytes)
+    return Subject(
+        name=profile.name,
+        file=quant.file,
+        repo=quant.repo,
+        quant=quant.name,
+        file_bytes=int(quant.bytes),
+        architecture=profile.architecture,
+        weights=catalogue_weights(profile.architecture, quant),
+        profile=profile,
+        quant_record=quant,
+    )
+
+
+def from_header(header: Header, source: str, catalog: Catalog) -> Subject:
+    """Any Gemma 4 GGUF.
+
+    Raises:
+        RuntimeFailed: it is another kind of file, or its settings cannot be.
+    """
+    gguf.checked_target(header)
+    shape = shapes.architecture(header)
+    profile = shapes.profile_of(shape, catalog)
+    return Subject(
+        name=profile.name if profile else header.name,
+        file=header.path.name,
+        repo=source,
+        quant=shapes.quant_of(header),
+        file_bytes=header.total_bytes,
+        architecture=shape,
+        weights=shapes.weights(header),
+        profile=profile,
+        header=header,
+    )
+
+
+def usual_draft(subject: Subject) -> Draft | None:
+    """The catalogue's drafter for this size, if it is one."""
+    if subject.profile is None:
+        return None
+    quant = subject.quant_record or min(subject.profile.quants, key=lambda one: abs(one.bytes - subject.file_bytes))
+    file = drafter_file(subject.profile.drafter, quant)
+    return Draft(record=subject.profile.drafter, file=file) if file else None
+
+
+def given_draft(header: Header, subject: Subject) -> Draft:
+    """The drafter that the user named.
+
+    Raises:
+        RuntimeFailed: it does not belong to the subject.
+    """
+    if subject.header is not None:
+        gguf.checked_drafter(header, subject.header)
+    else:
+        gguf.checked_drafter(header, stand_in(subject))
+    record, file = shapes.drafter_record(header, subject.profile)
+    return Draft(record=record, file=file, header=header, given=True)
+
+
+def stand_in(subject: Subject) -> Header:
+    """What a drafter is checked against where the target's file is not here."""
+    shape = subject.architecture
+    return Header(
+        path=Path(subject.file),
+        values={
+            "general.architecture": gguf.TARGET,
+            f"{gguf.TARGET}.embedding_length": shape.hidden,
+            f"{gguf.TARGET}.vocab_size": shape.vocab,
+        },
+        arrays={},
+        lengths={},
+        tensors={},
+        total_bytes=subject.file_bytes,
+    )
+
+
+def question(
+    subject: Subject,
+    backend: Availability,
+    *,
+    context: int | None = None,
+    depth: int | None = None,
+    kv_type: KvType = "f16",
+    micro_batch: int = 512,
+    reserve: int | None = None,
+) -> Question:
+    """How it is to run, with the defaults filled in.
+
+    Raises:
+        UsageError: a number that cannot be.
+    """
+    longest = subject.architecture.max_context
+    tokens = min(DEFAULT_CONTEXT, longest) if context is None else context
+    if not 1 <= tokens <= longest:
+        raise UsageError(f"a context of {tokens:,} tokens: {subject.name} takes 1 to {longest:,}")
+    at = min(DEFAULT_DEPTH, tokens) if depth is None else depth
+    if not 0 <= at <= tokens:
+        raise UsageError(f"a depth of {at:,} tokens: 0 to the context's {tokens:,} are possible")
+    if not 1 <= micro_batch <= LARGEST_MICRO_BATCH:
+        raise UsageError(f"a micro-batch of {micro_batch:,} rows: 1 to {LARGEST_MICRO_BATCH:,} are possible")
+    return Question(
+        context_tokens=tokens,
+        depth_tokens=at,
+        kv_type=kv_type,
+        micro_batch=micro_batch,
+        backend=backend,
+        reserve=reserve,
+    )
+
+
+# ---- The answer
+
+
+def estimate(
+    subject: Subject, asked: Question, draft: Draft | None, refusal: str, *, machine: Machine, catalog: Catalog
+) -> Estimate:
+    """Memory, placement and speed of one configuration.
+
+    Args:
+        draft: the drafter that could be loaded, or None.
+        refusal: why there is none, in words.
+    """
+    gpu = asked.backend.name not in CPU_ONLY_BACKENDS
+    seen = machine if gpu else without_gpus(machine)
+    site = Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=asked.reserve), catalog=catalog)
+    plain = attempt(subject, asked, None, site)
+    if draft is None:
+        return finished(plain, refusal, machine)
+    drafted = attempt(subject, asked, draft, site)
+    if not draft.given and (reason := better_without(plain, drafted)):
+        return finished(plain, reason, machine)
+    return finished(drafted, gain_in_words(drafted), machine)
+
+
+def attempt(subject: Subject, asked: Question, draft: Draft | None, site: Site) -> Estimate:
+    """The configuration with this drafter or none."""
+    load = demand(subject, asked, draft)
+    placed = place(load, site.limits)
+    speed = None
+    if placed is not None:
+        setup = Setup(
+            architecture=subject.architecture,
+            weights=load.weights,
+            placement=placed,
+            machine=site.machine,
+            devices=site.catalog.devices,
+            kv_type=asked.kv_type,
+            depth_tokens=asked.depth_tokens,
+            context_tokens=asked.context_tokens,
+        )
+        speed = predict(setup, draft.record if draft else None, draft.file if draft else None, OUTPUT_KIND)
+    return Estimate(
+        subject=subject,
+        question=asked,
+        machine=site.machine,
+        limits=site.limits,
+        load=load,
+        placement=placed or wanted(load, site.limits),
+        fits=placed is not None,
+        speed=speed,
+        draft=draft,
+        draft_tokens=(speed.draft_tokens if speed else 0) or (draft.record.draft_tokens if draft else 0),
+        drafter_reason="",
+        warnings=(),
+    )
+
+
+def demand(subject: Subject, asked: Question, draft: Draft | None) -> Footprint:
+    shape = Shape(
+        context_tokens=asked.context_tokens,
+        kv_type=asked.kv_type,
+        micro_batch=asked.micro_batch,
+        backend=asked.backend.name,
+    )
+    return assembled(
+        subject.architecture,
+        subject.weights,
+        shape,
+        drafter=draft_load(subject, draft, shape) if draft else None,
+        draft_tokens=draft.record.draft_tokens if draft else 0,
+    )
+
+
+def draft_load(subject: Subject, draft: Draft, shape: Shape) -> DrafterLoad:
+    if draft.header is not None:
+        return shapes.drafter_load(draft.header, subject.architecture, shape)
+    return drafter_load(subject.architecture, draft.record, draft.file, shape)
+
+
+def better_without(plain: Estimate, drafted: Estimate) -> str:
+    """Why the drafter that nobody asked for is left out; empty where it pays."""
+    if plain.speed is None:
+        return "without memory for the model there is none for a drafter"
+    if drafted.speed is None:
+        return "its buffers do not fit beside the model"
+    if drafted.placement.mode != plain.placement.mode:
+        return "its memory would push part of the model off the GPU; with a shorter context it may fit"
+    gain = drafted.speed.decode / plain.speed.plain
+    if gain < WORTHWHILE_GAIN:
+        return f"the expected gain is only {gain:.2f}x, below {WORTHWHILE_GAIN}x; --drafter FILE counts it all the same"
+    return ""
+
+
+def gain_in_words(drafted: Estimate) -> str:
+    tokens = "one token" if drafted.draft_tokens == 1 else f"{drafted.draft_tokens} tokens"
+    if drafted.speed is None:
+        return f"counted with {tokens} at a time"
+    if drafted.draft and not drafted.draft.record.acceptance:
+        return f"counted with {tokens} at a time, as asked for; nothing is known of its acceptance"
+    if drafted.speed.draft_tokens == 0:
+        return "counted as asked for; plain decoding is expected to be faster here"
+    return f"drafting {tokens} at a time should give {drafted.speed.drafter_gain:.2f}x the speed"
+
+
+def finished(found: Estimate, reason: str, machine: Machine) -> Estimate:
+    done = msgspec.structs.replace(found, drafter_reason=reason, machine=machine)
+    return msgspec.structs.replace(done, warnings=tuple(warnings(done)))
+
+
+def repacked(found: Estimate) -> int:
+    """What a processor with AVX2 holds in another layout beside the mapped file: of the part that is on it."""
+    features = found.machine.cpu.features
+    if not any(feature.startswith(("avx2", "avx512")) for feature in features):
+        return 0
+    mode = found.placement.mode
+    if mode == "cpu":
+        return found.load.repacked
+    held = found.load.weights
+    if mode == "split":
+        return held.repacked * max(0, found.load.layers - found.placement.gpu_layers) // found.load.layers
+    if mode == "experts-on-cpu":
+        moved = held.experts * found.placement.cpu_expert_layers // found.load.layers
+        return min(held.repacked, moved)
+    return 0
+
+
+def mapped(found: Estimate) -> int:
+    """Bytes of the file that are mapped into main memory: the kernel can drop them, and reads them again."""
+    held = found.load.weights
+    mode = found.placement.mode
+    if mode == "cpu":
+        return held.file
+    if found.limits.unified:
+        return held.file
+    moved = found.placement.cpu_expert_layers
+    if mode == "experts-on-cpu":
+        return held.per_layer_table + held.embedding + held.experts * moved // found.load.layers
+    if mode == "split":
+        on_cpu = (held.layers + held.experts) * (found.load.layers - found.placement.gpu_layers) // found.load.layers
+        return held.per_layer_table + held.embedding + on_cpu
+    return held.per_layer_table + held.embedding
+
+
+def warnings(found: Estimate) -> Iterator[str]:
+    yield from simulate.assumptions(found.machine)
+    if not found.fits:
+        short = -found.placement.headroom_bytes
+        where = "main memory" if found.placement.mode == "cpu" else "GPU memory"
+        yield (
+            f"it does not fit: {in_words(max(0, short))} of {where} more would be needed"
+            if short > 0
+            else ("it does not fit: main memory is too small for the part that stays there")
+        )
+    copy = repacked(found)
+    if copy and found.placement.host_bytes + copy > found.limits.host:
+        if found.question.backend.name == "native":
+            advice = "expect a slow start"
+        else:
+            advice = "`--no-repack` avoids it, at the price of slower prompts"
+        yield (
+            f"for this processor llama.cpp copies {in_words(copy)} of the weights into another layout; the file's own "
+            f"pages have to be dropped for it while loading: {advice}"
+        )
+    if shapes.mapped_on_demand(found.subject.weights):
+        table = in_words(found.subject.weights.per_layer_table)
+        yield f"the lookup table of {table} is read from the file row by row and need not be in memory"
+    if found.question.backend.name in CPU_ONLY_BACKENDS and found.machine.gpus:
+        yield "the native engine runs on the processor only: llama.cpp or Ollama use the GPU"
+
+
+def no_drafter_reason(backend: Availability, *, switched_off: bool, draft: Draft | None) -> str:
+    """Why no drafter comes into question; empty when one does.
+
+    Raises:
+        RuntimeFailed: the user named one, and the backend runs none.
+    """
+    if switched_off:
+        return "switched off in the request"
+    if not backend.drafter:
+        version = f" {backend.version}" if backend.version else ""
+        if draft is not None and draft.given:
+            raise RuntimeFailed(f"{backend.name}{version} does not run Gemma's drafters", hint="leave out --drafter")
+        return f"{backend.name}{version} does not run Gemma's drafters"
+    return "" if draft else "none is known for this model"
