@@ -132,7 +132,7 @@ def parts(document: EstimateDocument) -> Table:
         (
             "total",
             memory.total_bytes,
-            f"{in_words(memory.device_bytes)} GPU, {in_words(memory.host_bytes)} main memory",
+            on_devices(memory.device_bytes, memory.host_bytes),
         ),
         ("of it mapped from the file", memory.mapped_bytes, "the kernel can drop it and read it again"),
         ("beside it, repacked", memory.repacked_bytes, "a second layout for this processor, cannot be dropped"),
