@@ -19,7 +19,8 @@ AUTO = "auto"
 DRAFT_TOKENS = 3
 CONTEXT_STEP = 4096
 BYTES_PER_TOKEN = 2
-"""A low guess: prose has about four, code three. The context is sized before the model can count."""
+"""A low guess (prose has about four, code three) for all but digits, which are tokens of their own. The context is sized
+before the model can count."""
 ROOM = 2048
 """Tokens kept for an answer whose length nobody limits."""
 
@@ -185,7 +186,7 @@ def find_model(name: str, drafter: Path | None, *, use_drafter: bool, drafts: in
         return msgspec.structs.replace(
             model, drafter=drafter or model.drafter, draft_tokens=tokens if use_drafter else 0
         )
-    if name.lower().endswith(".gguf") or Path(name).exists() or "/" in name:
+    if name.lower().endswith(".gguf") or "/" in name or Path(name).is_file():
         path = Path(name).expanduser()
         return Model(name=path.stem, target=path, drafter=drafter, draft_tokens=tokens if drafter else 0)
     raise _elsewhere(name)
@@ -219,7 +220,8 @@ def fitted(model: Model, prompt: str, max_tokens: int | None) -> Model:
     from advisor import gguf  # noqa: PLC0415
 
     header, _ = gguf.pair(model.target, model.drafter)
-    needed = len(prompt.encode()) // BYTES_PER_TOKEN + (max_tokens or ROOM)
+    digits = sum(map(str.isdigit, prompt))
+    needed = digits + (len(prompt.encode(errors="replace")) - digits) // BYTES_PER_TOKEN + (max_tokens or ROOM)
     context = -(-needed // CONTEXT_STEP) * CONTEXT_STEP
     return msgspec.structs.replace(model, context_tokens=min(context, header.context_length or context))
 

@@ -3,6 +3,9 @@
 llama.cpp's threads wait for each other some thousand times per token. When one of them has to share its core, all wait
 for it: on 2 cores with two busy neighbours, two threads decoded 20 tokens/s where one decoded 900. Such steps are
 ragged, some fast and some many times slower, and that is what is looked for; steps on a quiet machine are even.
+
+The price: from 512 cells on, llama.cpp adds a single row up in as many parts as there are threads, so that a near-tie
+between two tokens may fall otherwise after a change.
 """
 
 from __future__ import annotations

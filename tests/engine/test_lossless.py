@@ -64,11 +64,11 @@ class Swapped:
         self.engine.drafter = self.own
 
 
-@pytest.mark.parametrize("name", ["demo", "worst"])
-def test_many_prompts(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "many"), [("demo", 52), ("worst", 24)])
+def test_many_prompts(name: str, many: int, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     engine: Engine = request.getfixturevalue(name)
     ties = drafted = accepted = count = 0
-    asked = prompts(engine, 52, 600)
+    asked = prompts(engine, many, 600)
     for index, prompt in enumerate(asked):
         limit = 30 if index % 8 else 100
         plain = tokens(engine, prompt, 0, limit)
