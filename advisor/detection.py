@@ -57,8 +57,8 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
         _guarded(failed, name, functools.partial(probe, host, main), NOTHING_FOUND)
         for name, probe in GPU_PROBES.items()
     ]
-    rate = bandwidth.estimate(host, processor, known)
     unified = any(each.unified for each in found)
+    rate = bandwidth.best(host, processor, main, known, shared=unified)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
     gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
     main, rate = _shared_rate(main, rate, gpus)

@@ -1,19 +1,30 @@
-"""How fast main memory is. Hardly any system tells it to a user, so this is mostly an estimate, and is marked as one.
+"""How fast main memory is.
 
-Order of trust: the catalogue's figure for the processor or chip; the generation of the memory modules, where the memory
-controller has a driver (EDAC, readable by everyone); a default by class of processor. `dmidecode` answers root only.
+Order of trust: a reading, taken once per machine and kept in the cache folder (`readtest`); the catalogue's figure for
+the processor or chip; the generation of the memory modules, where the memory controller has a driver (EDAC, readable by
+everyone); a default by class of processor. `dmidecode` answers root only.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from advisor import names
 from advisor.catalog import Device
-from advisor.machine import Basis, Cpu
-from advisor.probes.host import Host
+from advisor.machine import Basis, Cpu, Memory, Record
+from advisor.paths import cache_folder
+from advisor.probes.host import Host, Local
+
+if TYPE_CHECKING:
+    from advisor.probes.readtest import Reading
 
 GB = 10**9
 
@@ -35,6 +46,105 @@ class Estimate(NamedTuple):
 
     rate: int
     basis: Basis
+
+
+KEPT_S = 30 * 24 * 3600
+"""A reading is taken anew after a month: modules are added, machines throttle."""
+RETRY_S = 3600
+"""After a reading that failed or that other programs disturbed; the faster one is kept."""
+PLAUSIBLE = range(10**9, 2 * 10**12)
+"""Bytes per second between which a kept reading is believed."""
+LARGEST_NOTE = 4096
+
+
+class Note(Record, frozen=True, kw_only=True):
+    """What is kept of a reading. `rate`: bytes per second, 0 where none could be taken. `machine`: what it was taken
+    on; `at`: seconds since 1970; `busy`: other programs ran meanwhile."""
+
+    machine: str
+    rate: int
+    at: float
+    busy: bool = False
+
+
+def best(host: Host, cpu: Cpu, memory: Memory, devices: Iterable[Device], *, shared: bool) -> Estimate:
+    """What memory delivers: read where that can be done, estimated otherwise; never raises.
+
+    Args:
+        shared: a GPU works in this memory, and reads it faster than the processor can: then the catalogue knows better.
+    """
+    if not shared and isinstance(host, Local) and host.root == Path("/"):
+        rate = measured(host, cpu, memory)
+        if rate:
+            return Estimate(rate, "measured")
+    return estimate(host, cpu, devices)
+
+
+def measured(host: Host, cpu: Cpu, memory: Memory) -> int:
+    """The kept reading of this machine, or a new one (a third of a second); 0 where none can be taken."""
+    try:
+        file = cache_folder() / "memory.json"
+    except RuntimeError:
+        return 0
+    machine = fingerprint(host, cpu, memory)
+    kept = recalled(file, machine)
+    if kept is not None and time.time() - kept.at < (RETRY_S if kept.busy or not kept.rate else KEPT_S):
+        return kept.rate
+    fresh = reading(host, cpu, memory)
+    rate = int(fresh.rate) if fresh and int(fresh.rate) in PLAUSIBLE else 0
+    disturbed = fresh is None or fresh.busy
+    if kept is not None and disturbed:
+        rate = max(rate, kept.rate)
+    keep(file, Note(machine=machine, rate=rate, at=time.time(), busy=disturbed))
+    return rate
+
+
+def fingerprint(host: Host, cpu: Cpu, memory: Memory) -> str:
+    """What has to be the same for a reading to hold."""
+    return f"{host.system} {host.arch} | {cpu.name} | {cpu.cores} cores | {memory.total_bytes >> 28} x 256 MiB"
+
+
+def reading(host: Host, cpu: Cpu, memory: Memory) -> Reading | None:
+    from advisor.probes import readtest  # noqa: PLC0415 - not where a reading is kept
+
+    available = min(memory.available_bytes, memory.limit_bytes or memory.available_bytes)
+    try:
+        return readtest.measure(cpu.cores, last_level_caches(host), available)
+    except (OSError, ValueError, AttributeError, RuntimeError, MemoryError):
+        return None  # no C library to be found, no thread to be had: then it is estimated
+
+
+def last_level_caches(host: Host) -> int:
+    """Bytes of all caches of the last level that Linux tells of; 0 elsewhere."""
+    root = "/sys/devices/system/cpu"
+    found: dict[str, int] = {}
+    for name in host.names(root):
+        levels = [index for index in host.names(f"{root}/{name}/cache") if re.fullmatch(r"index\d", index)]
+        if re.fullmatch(r"cpu\d+", name) and levels:
+            last = f"{root}/{name}/cache/{max(levels)}"
+            if size := re.fullmatch(r"(\d{1,9})K", host.read(f"{last}/size")):
+                found[host.read(f"{last}/shared_cpu_list")] = int(size[1]) << 10
+    return sum(found.values())
+
+
+def recalled(file: Path, machine: str) -> Note | None:
+    """The kept reading, where it is one of this machine; whatever else the file holds is as good as no file."""
+    try:
+        with file.open("rb") as open_file:
+            note = msgspec.json.decode(open_file.read(LARGEST_NOTE), type=Note)
+    except (OSError, msgspec.DecodeError, ValueError):
+        return None
+    plausible = note.rate == 0 or note.rate in PLAUSIBLE
+    return note if note.machine == machine and plausible and note.at <= time.time() else None
+
+
+def keep(file: Path, note: Note) -> None:
+    """Written beside and moved into place, so that another process never reads half of it."""
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(msgspec.json.encode(note))
+        beside.replace(file)
 
 
 def estimate(host: Host, cpu: Cpu, devices: Iterable[Device]) -> Estimate:
