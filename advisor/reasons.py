@@ -24,8 +24,6 @@ SLOWED = 0.75
 def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str, ...]:
     """Why this one: where it fits, and what it gives and takes compared with the others."""
     said = [placement_in_words(pick), compared(pick, picks, terms)]
-    if pick.quant.qat:
-        said.append("trained for 4 bits (QAT), so little is lost against the full-size model")
     if pick is picks[0] and terms.use_case.advice:
         said.append(against_advice(pick, picks, terms.use_case.advice))
     return tuple(said)

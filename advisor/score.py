@@ -1,13 +1,13 @@
 """What a candidate is worth: one number, by which everything is ordered.
 
 `log(quality)`, plus what its speed is worth, less what is inconvenient. Speed counts fully up to the use case's comfort
-level and little beyond it, down to nothing at six times as much; below the floor everything else loses against
+level and little beyond it, down to nothing at five times as much; below the floor everything else loses against
 candidates that reach it.
 """
 
 from __future__ import annotations
 
-from math import log
+from math import log, log2
 
 from advisor.candidates import Candidate, Prefer, Terms
 from advisor.machine import Record
@@ -21,11 +21,11 @@ class Taste(Record, frozen=True, kw_only=True):
 
     below: float
     beyond: float
-    plenty: float = 6.0
+    plenty: float = 5.0
 
 
 TASTES: dict[Prefer, Taste] = {
-    "quality": Taste(below=0.03, beyond=0.008),
+    "quality": Taste(below=0.03, beyond=0.008, plenty=16.0),
     "balanced": Taste(below=0.15, beyond=0.06),
     "speed": Taste(below=0.6, beyond=0.4, plenty=16.0),
 }
@@ -39,6 +39,11 @@ SLOPE_BELOW_FLOOR = 1.0
 OFF_GPU = 0.06
 """For a model that is not all on the GPU: its prompts are read slowly and the estimate is rougher."""
 
+PATIENCE_MINUTES = 2.0
+IMPATIENCE = 0.03
+"""For each doubling of the time that a full context takes to read, beyond what people wait: a model split between GPU
+and processor may answer fast enough and still read a book for an hour."""
+
 OFFICIAL = 0.004
 """Between files of almost the same quality: the model's makers, and files trained for their format."""
 
@@ -46,7 +51,8 @@ OFFICIAL = 0.004
 def score(candidate: Candidate, terms: Terms) -> float:
     """What the candidate is worth under these terms; only differences mean anything."""
     official = candidate.quant.qat + (candidate.quant.publisher == "google")
-    worth = log(max(candidate.quality, 0.01)) + OFFICIAL * official + speed_worth(felt_speed(candidate), terms)
+    worth = log(max(candidate.quality, 0.01)) + OFFICIAL * official
+    worth += speed_worth(felt_speed(candidate, terms), terms) - IMPATIENCE * long_reading(candidate, terms)
     if candidate.placement.mode != "gpu":
         worth -= OFF_GPU
     if candidate.speed.decode < terms.min_tokens_per_s:
@@ -54,10 +60,19 @@ def score(candidate: Candidate, terms: Terms) -> float:
     return worth
 
 
-def felt_speed(candidate: Candidate) -> float:
-    """Tokens per second over a context that fills up: between the speed near its beginning and at its end."""
-    start, end = max(candidate.speed.decode, 1e-3), max(candidate.speed.full, 1e-3)
+def felt_speed(candidate: Candidate, terms: Terms) -> float:
+    """Tokens per second over a context that fills up: between the speed near its beginning and at its end. Without the
+    drafter's gain where several users are served: their tokens fill the batch that drafting would use."""
+    speed = candidate.speed
+    gain = speed.drafter_gain if terms.use_case.concurrent_users > 1 else 1.0
+    start, end = max(speed.decode / gain, 1e-3), max(speed.full / gain, 1e-3)
     return 2 / (1 / start + 1 / end)
+
+
+def long_reading(candidate: Candidate, terms: Terms) -> float:
+    """How often the time to read a full context must be halved until people would wait for it."""
+    minutes = terms.context_tokens / max(candidate.speed.prefill, 1e-3) / 60
+    return log2(max(1.0, minutes / PATIENCE_MINUTES))
 
 
 def speed_worth(tokens_per_s: float, terms: Terms) -> float:

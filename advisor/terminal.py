@@ -15,11 +15,13 @@ from rich.text import Text
 
 from advisor.machine import Record
 from advisor.placement import in_words
-from advisor.report import Document, MachinePart, RecommendationPart, RejectedPart
+from advisor.report import CostPart, Document, MachinePart, RecommendationPart, RejectedPart
 from advisor.units import format_file_size
 
 WIDEST = 96
 LABEL_WIDTH = 9
+MOST_TRADES = 2
+"""The page stays on one screen; the document has all of them."""
 BAR_WIDTH = 64
 GIB = 1 << 30
 
@@ -45,13 +47,20 @@ def show(document: Document, console: Console | None = None) -> None:
     out.print()
     out.print(headline(pick))
     out.print(Text(f"{request_line(document)}\n{machine_line(document.machine)}\n", style="dim"))
-    print_trimmed(out, facts(pick, unicode=out.encoding.lower().startswith("utf")))
+    print_trimmed(out, facts(pick, document.trades, unicode=out.encoding.lower().startswith("utf")))
     out.print()
     if others:
         print_trimmed(out, runners_up(others))
         out.print()
     if left_out:
         print_trimmed(out, rejections(left_out))
+        out.print()
+    if document.next_step:
+        step = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        step.add_column(style="dim", no_wrap=True)
+        step.add_column(overflow="fold")
+        step.add_row("Next step", document.next_step.reason)
+        print_trimmed(out, step)
         out.print()
     label = "To run it there  " if document.machine.simulated else "To run it  "
     out.print(Text.assemble((label, "dim"), (pick.command, "bold")), soft_wrap=True)
@@ -100,7 +109,7 @@ def short(size: int) -> str:
     return in_words(size).replace(".0 ", " ")
 
 
-def facts(pick: RecommendationPart, *, unicode: bool) -> Table:
+def facts(pick: RecommendationPart, trades: tuple[str, ...] = (), *, unicode: bool) -> Table:
     """Speed, memory, why and what to mind: labels left, facts right."""
     table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="dim", width=LABEL_WIDTH, no_wrap=True)
@@ -115,10 +124,34 @@ def facts(pick: RecommendationPart, *, unicode: bool) -> Table:
     table.add_row()
     table.add_row("Files", files_text(pick))
     table.add_row()
-    for label, lines in (("Why", pick.reasons), ("Drafter", (pick.drafter.reason,)), ("Note", pick.warnings)):
+    said = (
+        ("Why", pick.reasons),
+        ("Drafter", (pick.drafter.reason,)),
+        ("Trade", trades[:MOST_TRADES]),
+        ("Cost", cost_lines(pick.cost)),
+        ("Note", pick.warnings),
+    )
+    for label, lines in said:
         for index, line in enumerate(lines):
             table.add_row("" if index else label, line)
     return table
+
+
+def cost_lines(cost: CostPart | None) -> tuple[str, ...]:
+    """What a million tokens cost here, and the cheapest hosted price beside it."""
+    if cost is None:
+        return ()
+    here = f"{money(cost.per_million_tokens)} {cost.currency} per million tokens of answers, "
+    here += f"{money(cost.per_million_prompt_tokens)} of prompts; {cost.assumptions[0]}, one user, always busy"
+    hosted = [
+        f"{each.provider} asked {money(each.output)} and {money(each.input)} {each.currency} on {each.date}"
+        for each in cost.hosted[:1]
+    ]
+    return (here, *hosted)
+
+
+def money(amount: float) -> str:
+    return f"{amount:.2f}" if amount >= 0.1 else f"{amount:.2g}"  # noqa: PLR2004 - cents, and two digits below
 
 
 def speed_text(pick: RecommendationPart) -> Text:
@@ -225,6 +258,7 @@ def legend(parts: list[Slice], *, unicode: bool) -> Text:
 def runners_up(others: Iterable[RecommendationPart]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("Would run too", no_wrap=True)
+    table.add_column("", no_wrap=True)
     table.add_column("file", no_wrap=True)
     table.add_column("tok/s", justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
@@ -233,6 +267,7 @@ def runners_up(others: Iterable[RecommendationPart]) -> Table:
     for other in others:
         table.add_row(
             other.name.removeprefix("Gemma 4 "),
+            ", ".join(other.roles),
             other.quant,
             rate(other.speed.decode_tokens_per_s),
             in_words(other.memory.total_bytes),

@@ -25,7 +25,7 @@ def _trades(pick: Candidate, running: Sequence[Candidate]) -> Iterator[str]:
     same = [one for one in running if one.model.id == pick.model.id]
     larger = [one for one in same if one.quality >= CLEARLY_BETTER * pick.quality]
     if larger:
-        other = max(larger, key=lambda one: (one.quality, one.speed.decode))
+        other = min(larger, key=lambda one: one.quant.bytes)
         yield f"{larger_or_drafter(pick, other)}, {gain(other.quality, pick.quality)} better"
     if pick.quant.qat:
         yield qat_or_ptq(pick, same)
