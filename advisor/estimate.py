@@ -223,30 +223,35 @@ def estimate(
         draft: the drafter that could be loaded, or None.
         refusal: why there is none, in words.
     """
-    gpu = asked.backend.name not in CPU_ONLY_BACKENDS
-    seen = machine if gpu else without_gpus(machine)
-    site = Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=asked.reserve), catalog=catalog)
-    plain = attempt(subject, asked, None, site)
+    where = site(asked, machine, catalog)
+    plain = attempt(subject, asked, None, where)
     if draft is None:
         return finished(plain, refusal, machine)
-    drafted = attempt(subject, asked, draft, site)
+    drafted = attempt(subject, asked, draft, where)
     if not draft.given and (reason := better_without(plain, drafted)):
         return finished(plain, reason, machine)
     return finished(drafted, gain_in_words(drafted), machine)
 
 
-def attempt(subject: Subject, asked: Question, draft: Draft | None, site: Site) -> Estimate:
+def site(asked: Question, machine: Machine, catalog: Catalog) -> Site:
+    """The machine as the backend sees it, and what of it may be filled."""
+    gpu = asked.backend.name not in CPU_ONLY_BACKENDS
+    seen = machine if gpu else without_gpus(machine)
+    return Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=asked.reserve), catalog=catalog)
+
+
+def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site) -> Estimate:
     """The configuration with this drafter or none."""
     load = demand(subject, asked, draft)
-    placed = place(load, site.limits)
+    placed = place(load, where.limits)
     speed = None
     if placed is not None:
         setup = Setup(
             architecture=subject.architecture,
             weights=load.weights,
             placement=placed,
-            machine=site.machine,
-            devices=site.catalog.devices,
+            machine=where.machine,
+            devices=where.catalog.devices,
             kv_type=asked.kv_type,
             depth_tokens=asked.depth_tokens,
             context_tokens=asked.context_tokens,
@@ -255,10 +260,10 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, site: Site) 
     return Estimate(
         subject=subject,
         question=asked,
-        machine=site.machine,
-        limits=site.limits,
+        machine=where.machine,
+        limits=where.limits,
         load=load,
-        placement=placed or wanted(load, site.limits),
+        placement=placed or wanted(load, where.limits),
         fits=placed is not None,
         speed=speed,
         draft=draft,

@@ -202,11 +202,9 @@ def read_whole(path: Path) -> Header:
     Raises:
         RuntimeFailed: as `read`, or a part is missing or not the first.
     """
-    header = read(path)
     names = part_names(path.name)
-    if len(names) < 2:  # noqa: PLR2004
-        return header
-    return joined(header, [_read(path.with_name(name), part=True) for name in names[1:]])
+    header = read(path)
+    return header if len(names) == 1 else joined(header, [_read(path.with_name(name), part=True) for name in names[1:]])
 
 
 def part_names(name: str) -> tuple[str, ...]:

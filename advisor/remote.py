@@ -33,7 +33,10 @@ def header(model: str) -> Header:
         RuntimeFailed: it is not a GGUF, or damaged.
     """
     url = address(model)
-    folder, _, name = urlsplit(url).path.rpartition("/")
+    try:
+        folder, _, name = urlsplit(url).path.rpartition("/")
+    except ValueError as error:
+        raise UsageError(f"{model!r} is not a URL: {error}") from None
     names = gguf.part_names(name)
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT_S, headers=greeting(url)) as client:
         found = [
