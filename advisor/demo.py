@@ -13,11 +13,11 @@ from advisor.machine import Record
 from backends.base import Model
 
 NAME = "demo"
-QUESTION = "What is a drafter?"
+QUESTION = "Which model fits 16 GB?"
 CONTEXT = 2048
 DRAFT_TOKENS = 3
 ANSWER_TOKENS = 256
-PAIRS = 5
+PAIRS = 7
 """Runs of each kind that are compared; they take turns, so that a busy moment hits both."""
 
 

@@ -19,8 +19,8 @@ AUTO = "auto"
 DRAFT_TOKENS = 3
 CONTEXT_STEP = 4096
 BYTES_PER_TOKEN = 2
-"""A low guess (prose has about four, code three) for all but digits, which are tokens of their own. The context is sized
-before the model can count."""
+"""A low guess (prose has about four, code three) for all but digits, which are tokens of their own. The context is
+sized before the model can count."""
 ROOM = 2048
 """Tokens kept for an answer whose length nobody limits."""
 

@@ -73,6 +73,12 @@ class Engine:
         """Tokens of an answer that fit beside `prompt`."""
         return self.target.context.tokens - len(prompt)
 
+    def warm(self, draft_tokens: int) -> None:
+        """Decode a little, so that the first answer does not pay for reading weights and building graphs."""
+        begin = self.target.model.tokenize("", special=True, begin=True) or [0]
+        for _ in self.generate(begin, draft_tokens=draft_tokens, max_tokens=draft_tokens + 2):
+            pass
+
     def generate(
         self,
         prompt: Sequence[int],

@@ -25,6 +25,8 @@ from backends.native.target import MAX_DRAFT
 from backends.native.text import Piece
 
 Event = Piece | Final | AdvisorError
+PAUSE = 0.01
+"""Seconds between two pieces at least: nobody reads faster, and each costs a moment of a core that could decode."""
 
 
 class Body(msgspec.Struct, kw_only=True):
@@ -86,6 +88,7 @@ class Service:
             RuntimeFailed: as `Engine`.
         """
         self.engine = self.thread.submit(make).result()
+        self.thread.submit(self.engine.warm, self.draft_tokens).result()
         self.prompt = Prompt(self.engine.target.model)
 
     def job(self, body: Body, *, chat: bool) -> Job:
@@ -127,6 +130,7 @@ class Service:
                     if event is None:
                         return
                     yield event
+                await asyncio.sleep(PAUSE)
         finally:
             self.busy -= 1
             cancelled.set()
