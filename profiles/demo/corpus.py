@@ -57,7 +57,7 @@ class Intent:
     cap: int
 
 
-# --- stable choice -----------------------------------------------------------------------------------------------
+# --- stable choice ---
 
 
 def stable(text: str) -> int:
@@ -83,32 +83,128 @@ def fill(templates: Iterable[str], **slots: Sequence[str]) -> Iterator[str]:
             yield template.format(**dict(zip(names, values, strict=True)))
 
 
-# --- the many ways to put one question ----------------------------------------------------------------------------
+# --- the many ways to put one question ---
 
 OPENERS = (
-    "hi, ", "Hi, ", "hello, ", "Hello! ", "hey, ", "Hey, ", "hi there, ", "good morning, ", "good evening, ",
-    "quick question: ", "a question: ", "Question: ", "please tell me: ", "please help: ", "so, ", "ok, ", "okay, ",
-    "and ", "sorry, ", "excuse me, ", "just wondering, ", "help me: ", "dear advisor, ", "advisor, ", "um, ", "yo ",
-    "I am new to this. ", "beginner here: ", "Please be brief: ", "in short, ", "one more: ", "next question: ",
+    "hi, ",
+    "Hi, ",
+    "hello, ",
+    "Hello! ",
+    "hey, ",
+    "Hey, ",
+    "hi there, ",
+    "good morning, ",
+    "good evening, ",
+    "quick question: ",
+    "a question: ",
+    "Question: ",
+    "please tell me: ",
+    "please help: ",
+    "so, ",
+    "ok, ",
+    "okay, ",
+    "and ",
+    "sorry, ",
+    "excuse me, ",
+    "just wondering, ",
+    "help me: ",
+    "dear advisor, ",
+    "advisor, ",
+    "um, ",
+    "yo ",
+    "I am new to this. ",
+    "beginner here: ",
+    "Please be brief: ",
+    "in short, ",
+    "one more: ",
+    "next question: ",
 )
 CLOSERS = (
-    "", "", "", "", "", " please", ", please", " thanks", ", thanks", " Thank you.", " pls", " thx", " for me", " now",
-    ", any advice?", " :)", " today", ", in short", " briefly", " in one sentence",
+    "",
+    "",
+    "",
+    "",
+    "",
+    " please",
+    ", please",
+    " thanks",
+    ", thanks",
+    " Thank you.",
+    " pls",
+    " thx",
+    " for me",
+    " now",
+    ", any advice?",
+    " :)",
+    " today",
+    ", in short",
+    " briefly",
+    " in one sentence",
 )
 TYPOS = {
-    "which": "wich", "model": "modle", "memory": "memmory", "recommend": "reccomend", "should": "shoud", "what": "waht",
-    "the": "teh", "explain": "explian", "difference": "diffrence", "between": "betwen", "better": "beter", "does": "dose",
-    "drafter": "draftr", "quantization": "quantizaton", "function": "funtion", "python": "pyhton", "write": "wirte",
-    "computer": "compuer", "laptop": "labtop", "machine": "machin", "context": "contex", "graphics": "grafics",
-    "parameters": "paramters", "return": "retrun", "would": "woud", "please": "plese", "how": "hwo", "with": "wiht",
-    "good": "goood", "use": "uze", "know": "knwo", "about": "abuot", "have": "hav", "best": "bset", "command": "comand",
-    "tell": "tel", "running": "runing", "slow": "sloww", "work": "wrok", "find": "fidn", "is": "si", "for": "fro",
+    "which": "wich",
+    "model": "modle",
+    "memory": "memmory",
+    "recommend": "reccomend",
+    "should": "shoud",
+    "what": "waht",
+    "the": "teh",
+    "explain": "explian",
+    "difference": "diffrence",
+    "between": "betwen",
+    "better": "beter",
+    "does": "dose",
+    "drafter": "draftr",
+    "quantization": "quantizaton",
+    "function": "funtion",
+    "python": "pyhton",
+    "write": "wirte",
+    "computer": "compuer",
+    "laptop": "labtop",
+    "machine": "machin",
+    "context": "contex",
+    "graphics": "grafics",
+    "parameters": "paramters",
+    "return": "retrun",
+    "would": "woud",
+    "please": "plese",
+    "how": "hwo",
+    "with": "wiht",
+    "good": "goood",
+    "use": "uze",
+    "know": "knwo",
+    "about": "abuot",
+    "have": "hav",
+    "best": "bset",
+    "command": "comand",
+    "tell": "tel",
+    "running": "runing",
+    "slow": "sloww",
+    "work": "wrok",
+    "find": "fidn",
+    "is": "si",
+    "for": "fro",
 }
 SPELLINGS = (
-    ("quantization", "quantisation"), ("quantized", "quantised"), ("recognize", "recognise"), ("license", "licence"),
-    ("program", "programme"), ("color", "colour"), ("favorite", "favourite"), ("tokenizer", "tokeniser"),
-    ("summarize", "summarise"), ("memory", "mem"), ("graphics card", "gpu"), ("What is", "What's"), ("cannot", "can't"),
-    ("does not", "doesn't"), ("I am", "I'm"), ("you", "u"), ("please", "pls"), ("is not", "isn't"), ("do not", "don't"),
+    ("quantization", "quantisation"),
+    ("quantized", "quantised"),
+    ("recognize", "recognise"),
+    ("license", "licence"),
+    ("program", "programme"),
+    ("color", "colour"),
+    ("favorite", "favourite"),
+    ("tokenizer", "tokeniser"),
+    ("summarize", "summarise"),
+    ("memory", "mem"),
+    ("graphics card", "gpu"),
+    ("What is", "What's"),
+    ("cannot", "can't"),
+    ("does not", "doesn't"),
+    ("I am", "I'm"),
+    ("you", "u"),
+    ("please", "pls"),
+    ("is not", "isn't"),
+    ("do not", "don't"),
 )
 
 
@@ -194,7 +290,7 @@ def questions_of(intent: Intent) -> Iterator[str]:
                 return
 
 
-# --- Gemma 4 in numbers ---------------------------------------------------------------------------------------------
+# --- Gemma 4 in numbers ---
 
 
 @dataclass(frozen=True)
@@ -237,31 +333,113 @@ def sizes(qat: float, q4: float, q8: float, bf16: float) -> dict[str, float]:
 
 
 E2B = Gemma(
-    "e2b", "Gemma 4 E2B", "E2B", "2.3 billion effective parameters, 5.1 billion with the embeddings", 35, 1536, 8, 512,
-    "128K", True, sizes(2.6, 3.1, 5.0, 9.3), 1.3, {"8K": 60, "32K": 204, "128K": 780}, 59, "78 million", 256, 2,
-    "2.3 billion", "2 April 2026", scores("60.0", "43.4", "37.5", "44.0", "24.5", "44.2", "19.1"),
+    "e2b",
+    "Gemma 4 E2B",
+    "E2B",
+    "2.3 billion effective parameters, 5.1 billion with the embeddings",
+    35,
+    1536,
+    8,
+    512,
+    "128K",
+    True,
+    sizes(2.6, 3.1, 5.0, 9.3),
+    1.3,
+    {"8K": 60, "32K": 204, "128K": 780},
+    59,
+    "78 million",
+    256,
+    2,
+    "2.3 billion",
+    "2 April 2026",
+    scores("60.0", "43.4", "37.5", "44.0", "24.5", "44.2", "19.1"),
 )
 E4B = Gemma(
-    "e4b", "Gemma 4 E4B", "E4B", "4.5 billion effective parameters, 8 billion with the embeddings", 42, 2560, 8, 512,
-    "128K", True, sizes(4.2, 5.0, 8.2, 15.1), 1.6, {"8K": 168, "32K": 552, "128K": 2088}, 60, "79 million", 256, 2,
-    "4.6 billion", "2 April 2026", scores("69.4", "58.6", "42.5", "52.0", "42.2", "52.6", "25.4"),
+    "e4b",
+    "Gemma 4 E4B",
+    "E4B",
+    "4.5 billion effective parameters, 8 billion with the embeddings",
+    42,
+    2560,
+    8,
+    512,
+    "128K",
+    True,
+    sizes(4.2, 5.0, 8.2, 15.1),
+    1.6,
+    {"8K": 168, "32K": 552, "128K": 2088},
+    60,
+    "79 million",
+    256,
+    2,
+    "4.6 billion",
+    "2 April 2026",
+    scores("69.4", "58.6", "42.5", "52.0", "42.2", "52.6", "25.4"),
 )
 B12 = Gemma(
-    "12b", "Gemma 4 12B", "12B", "11.95 billion parameters", 48, 3840, 16, 1024,
-    "256K", True, sizes(6.7, 7.1, 12.7, 23.8), 0.0, {"8K": 608, "32K": 992, "128K": 2528, "256K": 4576}, 254,
-    "423 million", 1024, 3, "11.9 billion", "early June 2026",
+    "12b",
+    "Gemma 4 12B",
+    "12B",
+    "11.95 billion parameters",
+    48,
+    3840,
+    16,
+    1024,
+    "256K",
+    True,
+    sizes(6.7, 7.1, 12.7, 23.8),
+    0.0,
+    {"8K": 608, "32K": 992, "128K": 2528, "256K": 4576},
+    254,
+    "423 million",
+    1024,
+    3,
+    "11.9 billion",
+    "early June 2026",
     scores("77.2", "78.8", "77.5", "72.0", "69.0", "69.1", "43.4"),
 )
 B26 = Gemma(
-    "26b", "Gemma 4 26B-A4B", "26B", "25.2 billion parameters, of which 3.8 billion are active for each token",
-    30, 2816, 16, 1024, "256K", False, sizes(14.2, 16.9, 26.9, 50.5), 0.0,
-    {"8K": 460, "32K": 940, "128K": 2860, "256K": 5420}, 252, "420 million", 1024, 2, "3.8 billion", "2 April 2026",
+    "26b",
+    "Gemma 4 26B-A4B",
+    "26B",
+    "25.2 billion parameters, of which 3.8 billion are active for each token",
+    30,
+    2816,
+    16,
+    1024,
+    "256K",
+    False,
+    sizes(14.2, 16.9, 26.9, 50.5),
+    0.0,
+    {"8K": 460, "32K": 940, "128K": 2860, "256K": 5420},
+    252,
+    "420 million",
+    1024,
+    2,
+    "3.8 billion",
+    "2 April 2026",
     scores("82.6", "82.3", "88.3", "77.1", "68.2", "73.8", "44.1"),
 )
 B31 = Gemma(
-    "31b", "Gemma 4 31B", "31B", "30.7 billion parameters", 60, 5376, 32, 1024,
-    "256K", False, sizes(17.3, 18.3, 32.6, 61.4), 0.0, {"8K": 1840, "32K": 3760, "128K": 11440, "256K": 21680}, 280,
-    "470 million", 1024, 3, "30.7 billion", "2 April 2026",
+    "31b",
+    "Gemma 4 31B",
+    "31B",
+    "30.7 billion parameters",
+    60,
+    5376,
+    32,
+    1024,
+    "256K",
+    False,
+    sizes(17.3, 18.3, 32.6, 61.4),
+    0.0,
+    {"8K": 1840, "32K": 3760, "128K": 11440, "256K": 21680},
+    280,
+    "470 million",
+    1024,
+    3,
+    "30.7 billion",
+    "2 April 2026",
     scores("85.2", "84.3", "89.2", "80.0", "76.9", "76.9", "66.4"),
 )
 FAMILY = (E2B, E4B, B12, B26, B31)
@@ -272,7 +450,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "e2b": ("Gemma 4 E2B", "E2B", "gemma4 e2b", "gemma-4-E2B", "the E2B model", "gemma 4 e2b"),
     "e4b": ("Gemma 4 E4B", "E4B", "gemma4 e4b", "gemma-4-E4B", "the E4B model", "gemma 4 e4b"),
     "12b": ("Gemma 4 12B", "12B", "gemma4 12b", "gemma-4-12B", "the 12B model", "gemma 12b"),
-    "26b": ("Gemma 4 26B-A4B", "26B", "26B-A4B", "gemma4 26b", "Gemma 4 26B", "the 26B model", "gemma 26b a4b", "the MoE model"),
+    "26b": (
+        "Gemma 4 26B-A4B",
+        "26B",
+        "26B-A4B",
+        "gemma4 26b",
+        "Gemma 4 26B",
+        "the 26B model",
+        "gemma 26b a4b",
+        "the MoE model",
+    ),
     "31b": ("Gemma 4 31B", "31B", "gemma4 31b", "gemma-4-31B", "the 31B model", "gemma 31b"),
 }
 
@@ -293,7 +480,7 @@ def kv_text(model: Gemma, context: str) -> str:
     return f"{value:.1f} GB" if value >= 1 else f"{round(value * 1000, -1):.0f} MB"
 
 
-# --- the rule: which model fits ----------------------------------------------------------------------------------------
+# --- the rule: which model fits ---
 
 
 @dataclass(frozen=True)
@@ -318,13 +505,25 @@ PICKS: dict[str, tuple[Pick, ...]] = {
         Pick(2, None),
         Pick(4, E2B),
         Pick(6, E4B),
-        Pick(8, E4B, context="32K", drafter=True, other="If all of it is video memory, 12B (6.7 GB) fits tightly at 8K context."),
+        Pick(
+            8,
+            E4B,
+            context="32K",
+            drafter=True,
+            other="If all of it is video memory, 12B (6.7 GB) fits tightly at 8K context.",
+        ),
         Pick(10, B12, drafter=True, other="If this is system memory without a graphics card, E4B (4.2 GB) is faster."),
         Pick(12, B12, context="32K", drafter=True),
         Pick(16, B12, context="32K", drafter=True, other=NOTE_16_CARD),
         Pick(18, B26, drafter=True, other="12B (6.7 GB) is the choice with more room."),
         Pick(24, B26, context="32K", drafter=True, other=NOTE_31_QUALITY),
-        Pick(32, B31, context="32K", drafter=True, other="On a CPU without a graphics card take 26B-A4B (14.2 GB), which is much faster."),
+        Pick(
+            32,
+            B31,
+            context="32K",
+            drafter=True,
+            other="On a CPU without a graphics card take 26B-A4B (14.2 GB), which is much faster.",
+        ),
         Pick(40, B31, "Q8_0", drafter=True, other=NOTE_31_OR_26),
         Pick(48, B31, "Q8_0", "32K", True, NOTE_31_OR_26),
         Pick(64, B31, "Q8_0", "256K", True, NOTE_31_OR_26),
@@ -386,8 +585,12 @@ PICKS: dict[str, tuple[Pick, ...]] = {
     ),
 }
 PLACES = {
-    "memory": "{n} GB", "vram": "{n} GB of video memory", "ram": "{n} GB of RAM", "mac": "{n} GB of unified memory",
-    "shared": "{n} GB of shared memory", "small": "{n} GB of RAM",
+    "memory": "{n} GB",
+    "vram": "{n} GB of video memory",
+    "ram": "{n} GB of RAM",
+    "mac": "{n} GB of unified memory",
+    "shared": "{n} GB of shared memory",
+    "small": "{n} GB of RAM",
 }
 OVERHEAD = 1.0  # compute buffers and a margin, GB
 DRAFTER_EXTRA = {"e2b": 0.4, "e4b": 0.4, "12b": 0.6, "26b": 0.6, "31b": 0.6}  # the drafter's file and its buffers, GB
@@ -430,7 +633,13 @@ def room_clause(pick: Pick, place: str, size: int) -> str:
         return what + "."
     where = {"vram": " of the card" if size > 8 else ""}.get(place, "")
     if place == "vram" and pick.model is not None and pick.model.table:
-        end = f"so about {gb(left)} stay free" if left >= 0.6 else "which just fits" if left >= 0 else "a little more than it has"
+        end = (
+            f"so about {gb(left)} stay free"
+            if left >= 0.6
+            else "which just fits"
+            if left >= 0
+            else "a little more than it has"
+        )
         return f"Its embedding table stays in RAM; at {pick.context} context the card needs about {gb(need)}, {end}."
     if left < 0.6:
         return f"At {pick.context} context it needs about {gb(need)}, which just fits."
@@ -446,44 +655,147 @@ def fit_answer(place: str, size: int) -> str:
             "and it needs about 3.7 GB in all. Try it with 4 GB or more."
         )
     lead = f"For {room} take {pick.model.name} with the {pick.quant} file ({gb(pick.model.files[pick.quant])})."
-    parts = (lead, room_clause(pick, place, size), drafter_clause(pick), pick.other, f"Start it with {launch_command(pick)}.")
+    parts = (
+        lead,
+        room_clause(pick, place, size),
+        drafter_clause(pick),
+        pick.other,
+        f"Start it with {launch_command(pick)}.",
+    )
     return " ".join(part for part in parts if part)
 
 
-SIZES = (*range(2, 25), 26, 28, 30, 32, 36, 40, 48, 56, 64, 72, 80, 96, 100, 112, 128, 144, 160, 192, 256, 320, 384, 512)
+SIZES = (
+    *range(2, 25),
+    26,
+    28,
+    30,
+    32,
+    36,
+    40,
+    48,
+    56,
+    64,
+    72,
+    80,
+    96,
+    100,
+    112,
+    128,
+    144,
+    160,
+    192,
+    256,
+    320,
+    384,
+    512,
+)
 MAC_SIZES = (8, 12, 16, 18, 24, 32, 36, 48, 64, 96, 128, 192, 256, 512)
 FIT_ASK = (
-    "Which model fits {s}?", "Which Gemma fits {s}?", "Which Gemma 4 model fits in {s}?", "What fits {s}?", "{s}?", "{s}",
-    "What can I run with {s}?", "What can I run on {s}?", "Which model for {s}?", "Best model for {s}?", "best gemma for {s}",
-    "What is the best Gemma 4 for {s}?", "I have {s}. Which model should I use?", "I have {s}", "I've got {s}, what now?",
-    "My computer has {s}. Which Gemma 4 should I take?", "my laptop has {s}, which model?", "My PC has {s}.",
-    "Which Gemma 4 would you recommend for {s}?", "recommend a model for {s}", "Can you recommend a model for {s}?",
-    "What should I run on a machine with {s}?", "Which model is right for {s}?", "what's the biggest model that fits {s}?",
-    "largest gemma for {s}", "Which quant fits {s}?", "Which quantization should I use with {s}?", "which file for {s}",
-    "Is {s} enough for Gemma 4?", "Can I run Gemma 4 with {s}?", "will gemma 4 run on {s}", "Does Gemma 4 work with {s}?",
-    "With {s}, which model is best?", "I only have {s}. What works?", "There are {s} in my machine; what do you suggest?",
-    "Which of the five models suits {s}?", "Tell me the right model for {s}.", "suggest a gemma for {s}", "gemma {s}",
-    "gemma 4 {s}", "model for {s}", "what llm fits {s}", "Which local model fits {s}?", "How far do I get with {s}?",
-    "I want to run Gemma 4 locally and have {s}.", "Could you tell me which model runs well in {s}?", "what to run with {s}",
-    "I need a model that fits into {s}.", "How should I use {s}?", "{s}, which one?", "Only {s} here, what can I do?",
-    "Which model do I choose for {s}?", "choose a model for {s}", "pick a model for {s}", "What runs in {s}?",
-    "If I have {s}, what do you recommend?", "Which Gemma 4 can my machine with {s} run?", "my budget is {s}",
-    "What would you run on {s}?", "Do {s} suffice for a good model?", "Which Gemma should I download for {s}?",
+    "Which model fits {s}?",
+    "Which Gemma fits {s}?",
+    "Which Gemma 4 model fits in {s}?",
+    "What fits {s}?",
+    "{s}?",
+    "{s}",
+    "What can I run with {s}?",
+    "What can I run on {s}?",
+    "Which model for {s}?",
+    "Best model for {s}?",
+    "best gemma for {s}",
+    "What is the best Gemma 4 for {s}?",
+    "I have {s}. Which model should I use?",
+    "I have {s}",
+    "I've got {s}, what now?",
+    "My computer has {s}. Which Gemma 4 should I take?",
+    "my laptop has {s}, which model?",
+    "My PC has {s}.",
+    "Which Gemma 4 would you recommend for {s}?",
+    "recommend a model for {s}",
+    "Can you recommend a model for {s}?",
+    "What should I run on a machine with {s}?",
+    "Which model is right for {s}?",
+    "what's the biggest model that fits {s}?",
+    "largest gemma for {s}",
+    "Which quant fits {s}?",
+    "Which quantization should I use with {s}?",
+    "which file for {s}",
+    "Is {s} enough for Gemma 4?",
+    "Can I run Gemma 4 with {s}?",
+    "will gemma 4 run on {s}",
+    "Does Gemma 4 work with {s}?",
+    "With {s}, which model is best?",
+    "I only have {s}. What works?",
+    "There are {s} in my machine; what do you suggest?",
+    "Which of the five models suits {s}?",
+    "Tell me the right model for {s}.",
+    "suggest a gemma for {s}",
+    "gemma {s}",
+    "gemma 4 {s}",
+    "model for {s}",
+    "what llm fits {s}",
+    "Which local model fits {s}?",
+    "How far do I get with {s}?",
+    "I want to run Gemma 4 locally and have {s}.",
+    "Could you tell me which model runs well in {s}?",
+    "what to run with {s}",
+    "I need a model that fits into {s}.",
+    "How should I use {s}?",
+    "{s}, which one?",
+    "Only {s} here, what can I do?",
+    "Which model do I choose for {s}?",
+    "choose a model for {s}",
+    "pick a model for {s}",
+    "What runs in {s}?",
+    "If I have {s}, what do you recommend?",
+    "Which Gemma 4 can my machine with {s} run?",
+    "my budget is {s}",
+    "What would you run on {s}?",
+    "Do {s} suffice for a good model?",
+    "Which Gemma should I download for {s}?",
 )
 SIZE_FORMS = ("{n} GB", "{n}GB", "{n}gb", "{n} gigs", "{n} gb", "{n} GiB", "{n} gigabytes", "{n}G")
 PLACE_FORMS: dict[str, tuple[str, ...]] = {
     "memory": ("{z}", "{z}", "{z} memory", "{z} of memory"),
     "vram": (
-        "{z} of VRAM", "{z} VRAM", "{z} vram", "a {z} GPU", "a {z} graphics card", "{z} of video memory", "a card with {z}",
-        "{z} GPU memory", "a {z} card", "{z} of graphics memory", "a GPU with {z} of VRAM",
+        "{z} of VRAM",
+        "{z} VRAM",
+        "{z} vram",
+        "a {z} GPU",
+        "a {z} graphics card",
+        "{z} of video memory",
+        "a card with {z}",
+        "{z} GPU memory",
+        "a {z} card",
+        "{z} of graphics memory",
+        "a GPU with {z} of VRAM",
     ),
     "ram": (
-        "{z} of RAM", "{z} RAM", "{z} ram", "{z} of RAM and no GPU", "no GPU and {z}", "{z} RAM without a graphics card",
-        "{z} system memory", "only a CPU and {z}", "{z} of main memory", "cpu only, {z}", "{z} DDR5", "a CPU with {z}",
+        "{z} of RAM",
+        "{z} RAM",
+        "{z} ram",
+        "{z} of RAM and no GPU",
+        "no GPU and {z}",
+        "{z} RAM without a graphics card",
+        "{z} system memory",
+        "only a CPU and {z}",
+        "{z} of main memory",
+        "cpu only, {z}",
+        "{z} DDR5",
+        "a CPU with {z}",
     ),
     "mac": (
-        "a Mac with {z}", "{z} of unified memory", "a MacBook with {z}", "{z} unified memory", "a {z} Mac", "a {z} MacBook",
-        "Apple silicon with {z}", "a Mac mini with {z}", "a {z} MacBook Pro", "macOS and {z}", "a {z} MacBook Air",
+        "a Mac with {z}",
+        "{z} of unified memory",
+        "a MacBook with {z}",
+        "{z} unified memory",
+        "a {z} Mac",
+        "a {z} MacBook",
+        "Apple silicon with {z}",
+        "a Mac mini with {z}",
+        "a {z} MacBook Pro",
+        "macOS and {z}",
+        "a {z} MacBook Air",
     ),
 }
 FIT_CAPS = {"memory": 240, "vram": 150, "ram": 150, "mac": 190}
@@ -503,23 +815,51 @@ def fit_intents() -> Iterator[Intent]:
             yield Intent("fit", f"fit-{place}-{size}", fit_answer(place, size), (first, *fill(FIT_ASK, s=forms)), cap)
 
 
-# --- fit by device --------------------------------------------------------------------------------------------------------
+# --- fit by device ---
 
 DEVICE_ASK = (
-    "Which model fits {a} {d}?", "Which Gemma 4 runs on {a} {d}?", "What can I run on {a} {d}?", "best gemma for {d}", "{d}?",
-    "{d}", "I have {a} {d}. Which model?", "I own {a} {d}, what should I run?", "Which model for {a} {d}?", "gemma 4 on {d}",
-    "Which quant for {a} {d}?", "Can {a} {d} run Gemma 4?", "Is {a} {d} good enough for Gemma 4?", "recommend a model for {d}",
-    "What do you recommend for {a} {d}?", "My machine has {a} {d}.", "What is the best local model for {a} {d}?", "my {d}",
-    "Which Gemma should I choose with {a} {d}?", "what fits on my {d}", "Which model should I use with my {d}?",
-    "model for my {d} please", "How well does Gemma 4 run on {a} {d}?", "Could you suggest a model for {a} {d}?",
-    "what runs on {d}", "I just bought {a} {d}. What now?", "largest model for {a} {d}", "Does Gemma 4 fit my {d}?",
-    "Tell me what to run on {a} {d}.", "Which Gemma 4 suits {a} {d}?", "will 12b run on {d}", "does 31B fit {a} {d}?",
+    "Which model fits {a} {d}?",
+    "Which Gemma 4 runs on {a} {d}?",
+    "What can I run on {a} {d}?",
+    "best gemma for {d}",
+    "{d}?",
+    "{d}",
+    "I have {a} {d}. Which model?",
+    "I own {a} {d}, what should I run?",
+    "Which model for {a} {d}?",
+    "gemma 4 on {d}",
+    "Which quant for {a} {d}?",
+    "Can {a} {d} run Gemma 4?",
+    "Is {a} {d} good enough for Gemma 4?",
+    "recommend a model for {d}",
+    "What do you recommend for {a} {d}?",
+    "My machine has {a} {d}.",
+    "What is the best local model for {a} {d}?",
+    "my {d}",
+    "Which Gemma should I choose with {a} {d}?",
+    "what fits on my {d}",
+    "Which model should I use with my {d}?",
+    "model for my {d} please",
+    "How well does Gemma 4 run on {a} {d}?",
+    "Could you suggest a model for {a} {d}?",
+    "what runs on {d}",
+    "I just bought {a} {d}. What now?",
+    "largest model for {a} {d}",
+    "Does Gemma 4 fit my {d}?",
+    "Tell me what to run on {a} {d}.",
+    "Which Gemma 4 suits {a} {d}?",
+    "will 12b run on {d}",
+    "does 31B fit {a} {d}?",
 )
 
 
 def article(name: str) -> str:
     """`a` or `an`, by how the name is spoken."""
-    return "an" if name[0] in "AEIOaeio" or name.startswith(("RTX", "RX", "H1", "H2", "L4", "M1", "M2", "M3", "M4", "M5")) else "a"
+    return (
+        "an"
+        if name[0] in "AEIOaeio" or name.startswith(("RTX", "RX", "H1", "H2", "L4", "M1", "M2", "M3", "M4", "M5"))
+        else "a"
+    )
 
 
 def device_answer(name: str, place: str, size: int, note: str) -> str:
@@ -546,7 +886,14 @@ def apple_devices() -> Iterator[tuple[str, int, tuple[str, ...]]]:
     """Apple chips with the memory sizes they were sold with, and how people name them."""
     for chip, amounts in data("devices.yaml")["apple"].items():
         for size in amounts:
-            forms = ("{c} {n}GB", "{c} {n} GB", "{c} with {n} GB", "{c} Mac with {n} GB", "MacBook {c} {n}gb", "{c} ({n} GB)")
+            forms = (
+                "{c} {n}GB",
+                "{c} {n} GB",
+                "{c} with {n} GB",
+                "{c} Mac with {n} GB",
+                "MacBook {c} {n}gb",
+                "{c} ({n} GB)",
+            )
             yield chip, size, tuple(form.format(c=chip, n=size) for form in forms)
 
 
@@ -556,30 +903,76 @@ def device_intents() -> Iterator[Intent]:
         name, place, size = str(entry["name"]), str(entry["place"]), int(entry["gb"])
         names = (name, *map(str, entry.get("also", ())))
         phrasings = tuple(chain.from_iterable(fill(DEVICE_ASK, a=[article(n)], d=[n]) for n in names))
-        text = phone_answer(name, size) if place == "phone" else device_answer(name, place, size, str(entry.get("note", "")))
+        text = (
+            phone_answer(name, size)
+            if place == "phone"
+            else device_answer(name, place, size, str(entry.get("note", "")))
+        )
         yield Intent("device", f"device-{name}", text, phrasings, 75)
     for chip, size, names in apple_devices():
-        text = device_answer(f"{chip} with {size} GB", "mac", size, "").replace(f" has {size} GB of unified memory", " shares its memory between CPU and GPU")
-        yield Intent("device", f"apple-{chip}-{size}", text, tuple(chain.from_iterable(fill(DEVICE_ASK, a=[article(n)], d=[n]) for n in names)), 55)
+        text = device_answer(f"{chip} with {size} GB", "mac", size, "").replace(
+            f" has {size} GB of unified memory", " shares its memory between CPU and GPU"
+        )
+        yield Intent(
+            "device",
+            f"apple-{chip}-{size}",
+            text,
+            tuple(chain.from_iterable(fill(DEVICE_ASK, a=[article(n)], d=[n]) for n in names)),
+            55,
+        )
 
 
-# --- use cases ----------------------------------------------------------------------------------------------------------------
+# --- use cases ---
 
 USE_ASK = (
-    "Which model is best for {u}?", "Which Gemma 4 should I use for {u}?", "best model for {u}", "What do you recommend for {u}?",
-    "{u}?", "I want to use it for {u}.", "I need a model for {u}", "Which model for {u}?", "gemma for {u}", "good gemma for {u}",
-    "Which Gemma is good at {u}?", "Can Gemma 4 do {u}?", "Is Gemma 4 good for {u}?", "recommend a model for {u}", "model for {u}",
-    "My use case is {u}. Which model?", "What is the right model for {u}?", "suggest something for {u}", "which size for {u}",
-    "How good is Gemma 4 at {u}?", "I am looking for a model for {u}.", "What should I run for {u}?", "use case: {u}",
-    "Which of the models is strongest at {u}?", "what is the best gemma 4 for {u}", "For {u}, which model would you pick?",
+    "Which model is best for {u}?",
+    "Which Gemma 4 should I use for {u}?",
+    "best model for {u}",
+    "What do you recommend for {u}?",
+    "{u}?",
+    "I want to use it for {u}.",
+    "I need a model for {u}",
+    "Which model for {u}?",
+    "gemma for {u}",
+    "good gemma for {u}",
+    "Which Gemma is good at {u}?",
+    "Can Gemma 4 do {u}?",
+    "Is Gemma 4 good for {u}?",
+    "recommend a model for {u}",
+    "model for {u}",
+    "My use case is {u}. Which model?",
+    "What is the right model for {u}?",
+    "suggest something for {u}",
+    "which size for {u}",
+    "How good is Gemma 4 at {u}?",
+    "I am looking for a model for {u}.",
+    "What should I run for {u}?",
+    "use case: {u}",
+    "Which of the models is strongest at {u}?",
+    "what is the best gemma 4 for {u}",
+    "For {u}, which model would you pick?",
 )
 USE_SIZE_ASK = (
-    "Which model is best for {u} with {s}?", "best model for {u} on {s}", "Which Gemma 4 for {u} and {s}?", "{u} with {s}?",
-    "I have {s} and want to use it for {u}.", "{u}, {s}", "{s}, {u}", "What do you recommend for {u} with {s}?",
-    "Which model should I run for {u} if I have {s}?", "I need a model for {u} that fits {s}.", "gemma for {u} {s}",
-    "With {s}, what is the best model for {u}?", "recommend a model for {u} on a machine with {s}", "model for {u} in {s}",
-    "My computer has {s}; I do {u}. Which model?", "What fits {s} for {u}?", "Can I do {u} with {s}?", "good for {u} on {s}",
-    "Is {s} enough for {u}?", "Which quant for {u} with {s}?",
+    "Which model is best for {u} with {s}?",
+    "best model for {u} on {s}",
+    "Which Gemma 4 for {u} and {s}?",
+    "{u} with {s}?",
+    "I have {s} and want to use it for {u}.",
+    "{u}, {s}",
+    "{s}, {u}",
+    "What do you recommend for {u} with {s}?",
+    "Which model should I run for {u} if I have {s}?",
+    "I need a model for {u} that fits {s}.",
+    "gemma for {u} {s}",
+    "With {s}, what is the best model for {u}?",
+    "recommend a model for {u} on a machine with {s}",
+    "model for {u} in {s}",
+    "My computer has {s}; I do {u}. Which model?",
+    "What fits {s} for {u}?",
+    "Can I do {u} with {s}?",
+    "good for {u} on {s}",
+    "Is {s} enough for {u}?",
+    "Which quant for {u} with {s}?",
 )
 USE_SIZES = (4, 6, 8, 10, 12, 16, 18, 20, 24, 32, 36, 40, 48, 64, 80, 96, 128)
 
@@ -615,7 +1008,7 @@ def use_case_intents() -> Iterator[Intent]:
             yield Intent("use-case", f"use-{name}-{size}", use_size_answer(name, case, size), phrasings, 45)
 
 
-# --- facts of each model ------------------------------------------------------------------------------------------------------------
+# --- facts of each model ---
 
 
 def yes_no(value: bool) -> str:
@@ -659,8 +1052,13 @@ def fact_answers(model: Gemma) -> dict[str, str]:
         "parameters": f"{n} has {model.params}.",
         "layers": architecture_answer(model),
         "context": f"{n} has a context length of {model.context} tokens. Its sliding layers look back {model.window} tokens; the global layers see everything.",
-        "modalities": f"{n} reads text and images" + (" and audio" if model.audio else "") + "; it writes text. Video works as a row of frames." + ("" if model.audio else " It has no audio input."),
-        "audio": f"Yes, {n} understands speech of up to 30 seconds." if model.audio else f"No, {n} has no audio input. Use 12B, E4B or E2B for audio; 12B is the best of them.",
+        "modalities": f"{n} reads text and images"
+        + (" and audio" if model.audio else "")
+        + "; it writes text. Video works as a row of frames."
+        + ("" if model.audio else " It has no audio input."),
+        "audio": f"Yes, {n} understands speech of up to 30 seconds."
+        if model.audio
+        else f"No, {n} has no audio input. Use 12B, E4B or E2B for audio; 12B is the best of them.",
         "vision": f"Yes, {n} reads images and scores {score['MMMU-Pro']} on MMMU-Pro. In llama.cpp you also need its mmproj file.",
         "licence": f"{n} is under the Apache 2.0 licence, so you may use it commercially.",
         "size": f"{n} has {gb(f[QAT])} as QAT 4-bit, {gb(f['Q4_K_M'])} as Q4_K_M, {gb(f['Q8_0'])} as Q8_0 and {gb(f['BF16'])} as BF16 (Unsloth files).",
@@ -670,9 +1068,13 @@ def fact_answers(model: Gemma) -> dict[str, str]:
         "kv": f"The KV cache of {n} at f16 takes about {known}. With q8_0 it takes about half.",
         "memory": memory_answer(model),
         "drafter": f"The drafter of {n} has {model.drafter_params} parameters; its QAT file has {model.drafter_mb} MB. Start with {model.draft} draft tokens.",
-        "draft tokens": f"Start {n} with {model.draft} draft tokens" + (" and try 4 for code" if model.draft == 3 else "; more rarely pays") + ". `advisor trial` measures the best number on your machine.",
+        "draft tokens": f"Start {n} with {model.draft} draft tokens"
+        + (" and try 4 for code" if model.draft == 3 else "; more rarely pays")
+        + ". `advisor trial` measures the best number on your machine.",
         "sampling": f"Google recommends temperature 1.0, top_p 0.95 and top_k 64 for {n}. All Gemma 4 models use the same values.",
-        "released": f"{n} was released on {model.released}." if model.id != "12b" else "Gemma 4 12B was released in early June 2026, two months after the other sizes.",
+        "released": f"{n} was released on {model.released}."
+        if model.id != "12b"
+        else "Gemma 4 12B was released in early June 2026, two months after the other sizes.",
         "coding": f"{n} scores {score['LiveCodeBench v6']} on LiveCodeBench v6. The order for code is 31B, 26B, 12B, E4B, E2B.",
         "reasoning": f"{n} scores {score['GPQA Diamond']} on GPQA Diamond and {score['AIME 2026']} on AIME 2026. The order for reasoning is 31B, 26B, 12B, E4B, E2B.",
         "agents": f"{n} scores {score['Tau2']} on Tau2, the agent benchmark. 31B leads with 76.9, then 12B with 69.0 and 26B with 68.2.",
@@ -681,12 +1083,14 @@ def fact_answers(model: Gemma) -> dict[str, str]:
         "long context": f"{n} scores {score['MRCR 128K']} on MRCR at 128K tokens. 31B is far ahead with 66.4.",
         "good for": good_for(model),
         "read": f"{n} reads about {model.read} parameters for each token, so that number and the memory bandwidth set its speed.",
-        "run": f"Type `advisor launch {model.id}` to fetch and start {n}, or `advisor run {model.id} \"your question\"` for one answer.",
+        "run": f'Type `advisor launch {model.id}` to fetch and start {n}, or `advisor run {model.id} "your question"` for one answer.',
         "ollama": f"Type `ollama run gemma4:{model.id}`. For the QAT file use the tag `gemma4:{'26b-a4b' if model.id == '26b' else model.id}-it-qat`.",
         "repo": f"The file is in the Hub repository `unsloth/gemma-4-{'26B-A4B' if model.id == '26b' else model.short}-it-qat-GGUF`; its drafter is in the same place.",
         "thinking": f"Yes, {n} can think before it answers. Put `<|think|>` at the start of the system prompt to switch thinking on.",
         "tools": f"Yes, {n} supports tool calls and a system role. For agents prefer 31B, then 12B or 26B.",
-        "moe": "Yes, Gemma 4 26B-A4B is a mixture of experts: 128 experts, 8 of them used for each token, 3.8 billion parameters active." if model.id == "26b" else f"No, {n} is a dense model. Only 26B-A4B is a mixture of experts.",
+        "moe": "Yes, Gemma 4 26B-A4B is a mixture of experts: 128 experts, 8 of them used for each token, 3.8 billion parameters active."
+        if model.id == "26b"
+        else f"No, {n} is a dense model. Only 26B-A4B is a mixture of experts.",
         "window": f"The sliding window of {n} has {model.window} tokens; most layers see only that much, which keeps the KV cache small.",
         "vocab": f"{n} has a vocabulary of 262,144 tokens, like all Gemma 4 models.",
     }
@@ -702,12 +1106,22 @@ def fact_intents() -> Iterator[Intent]:
             yield Intent("facts", f"fact-{model.id}-{attribute}", answers[attribute], phrasings, 45)
 
 
-# --- can this model run on that memory? ------------------------------------------------------------------------------------------------
+# --- can this model run on that memory? ---
 
 CAN_ASK = (
-    "Can {m} run on {s}?", "Does {m} fit {s}?", "does {m} fit in {s}", "Can I run {m} with {s}?", "Is {s} enough for {m}?",
-    "{m} on {s}?", "{m} {s}", "Will {m} work with {s}?", "I have {s}; can I use {m}?", "{m} with {s}, possible?",
-    "Do I need more than {s} for {m}?", "would {m} fit into {s}?", "Is {m} too big for {s}?",
+    "Can {m} run on {s}?",
+    "Does {m} fit {s}?",
+    "does {m} fit in {s}",
+    "Can I run {m} with {s}?",
+    "Is {s} enough for {m}?",
+    "{m} on {s}?",
+    "{m} {s}",
+    "Will {m} work with {s}?",
+    "I have {s}; can I use {m}?",
+    "{m} with {s}, possible?",
+    "Do I need more than {s} for {m}?",
+    "would {m} fit into {s}?",
+    "Is {m} too big for {s}?",
 )
 CAN_SIZES = (4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 
@@ -718,7 +1132,9 @@ def can_answer(model: Gemma, size: int) -> str:
     base = f"{model.name} needs about {gb(need)} with the QAT 4-bit file ({gb(model.files[QAT])}) at 8K context"
     if need > size + 0.5:
         better = pick_for("memory", size).model
-        return f"No, not well: {base}, more than {size} GB. Take {better.name if better else 'a larger machine'} instead."
+        return (
+            f"No, not well: {base}, more than {size} GB. Take {better.name if better else 'a larger machine'} instead."
+        )
     if need > size - 1:
         return f"Just barely: {base}, and you have {size} GB. Keep the context short and close other programs."
     return f"Yes: {base}, and you have {size} GB, so about {gb(size - need)} stay free."
@@ -728,10 +1144,16 @@ def can_intents() -> Iterator[Intent]:
     """One model, one size: yes or no."""
     for model, size in product(FAMILY, CAN_SIZES):
         forms = [form.format(n=size) for form in ("{n} GB", "{n}GB", "{n} gb", "{n} gigs", "{n} GB of memory")]
-        yield Intent("fit", f"can-{model.id}-{size}", can_answer(model, size), tuple(fill(CAN_ASK, m=ALIASES[model.id], s=forms)), 55)
+        yield Intent(
+            "fit",
+            f"can-{model.id}-{size}",
+            can_answer(model, size),
+            tuple(fill(CAN_ASK, m=ALIASES[model.id], s=forms)),
+            55,
+        )
 
 
-# --- comparisons ----------------------------------------------------------------------------------------------------------------------------
+# --- comparisons ---
 
 SPEED_ORDER = ("e2b", "26b", "e4b", "12b", "31b")
 
@@ -769,7 +1191,13 @@ def compare_intents() -> Iterator[Intent]:
         }
         for aspect, templates in asks.items():
             phrasings = tuple(t.format(a=a, b=b) for t in templates for a, b in pairs)
-            yield Intent("compare", f"compare-{small.id}-{large.id}-{aspect}", answers[aspect], phrasings, 100 if aspect == "general" else 55)
+            yield Intent(
+                "compare",
+                f"compare-{small.id}-{large.id}-{aspect}",
+                answers[aspect],
+                phrasings,
+                100 if aspect == "general" else 55,
+            )
 
 
 def agents_answer(one: Gemma, two: Gemma) -> str:
@@ -778,7 +1206,7 @@ def agents_answer(one: Gemma, two: Gemma) -> str:
     return f"{best.name} is better for agents: {best.scores['Tau2']} on Tau2 against {rest.scores['Tau2']} for {rest.name}."
 
 
-# --- written questions ----------------------------------------------------------------------------------------------------------------------
+# --- written questions ---
 
 
 def data(name: str) -> Any:
@@ -800,13 +1228,31 @@ def written_intents() -> Iterator[Intent]:
             yield Intent(kind, f"{kind}-{number}", str(entry["answer"]).strip(), phrasings, cap)
 
 
-# --- Python ---------------------------------------------------------------------------------------------------------------------------------
+# --- Python ---
 
 NAME_ASK = (
-    "What does {x} do?", "what does `{x}` do in Python?", "What is {x} in Python?", "explain {x}", "python {x}", "{x}", "{x}?",
-    "How does {x} work?", "How do I use {x}?", "What is {x} for?", "What does {x} do in Python?", "tell me about {x} in python",
-    "when do I use {x}?", "Explain `{x}` in Python.", "What is the use of {x}?", "meaning of {x} in python", "python: {x}",
-    "Can you explain {x}?", "what's {x}", "I do not understand {x}.", "Describe {x}.", "Python's {x}, what is it?",
+    "What does {x} do?",
+    "what does `{x}` do in Python?",
+    "What is {x} in Python?",
+    "explain {x}",
+    "python {x}",
+    "{x}",
+    "{x}?",
+    "How does {x} work?",
+    "How do I use {x}?",
+    "What is {x} for?",
+    "What does {x} do in Python?",
+    "tell me about {x} in python",
+    "when do I use {x}?",
+    "Explain `{x}` in Python.",
+    "What is the use of {x}?",
+    "meaning of {x} in python",
+    "python: {x}",
+    "Can you explain {x}?",
+    "what's {x}",
+    "I do not understand {x}.",
+    "Describe {x}.",
+    "Python's {x}, what is it?",
 )
 
 
@@ -827,18 +1273,50 @@ def name_intents() -> Iterator[Intent]:
 
 
 TASK_ASK = (
-    "Write a Python function that {t}.", "write a python function that {t}", "Write a function that {t}.", "Python function that {t}",
-    "Can you write a Python function that {t}?", "I need a Python function that {t}.", "Give me a function that {t}",
-    "Please write a function in Python that {t}.", "code a function that {t}", "Show me a Python function that {t}.",
-    "How do I write a function that {t}?", "Could you write me a function which {t}?", "python code that {t}",
-    "Write Python code that {t}.", "def that {t}", "make a python function which {t}", "Write a small function that {t}.",
-    "function that {t} in python", "Write a short Python function which {t}.", "I want a function that {t}, in Python.",
+    "Write a Python function that {t}.",
+    "write a python function that {t}",
+    "Write a function that {t}.",
+    "Python function that {t}",
+    "Can you write a Python function that {t}?",
+    "I need a Python function that {t}.",
+    "Give me a function that {t}",
+    "Please write a function in Python that {t}.",
+    "code a function that {t}",
+    "Show me a Python function that {t}.",
+    "How do I write a function that {t}?",
+    "Could you write me a function which {t}?",
+    "python code that {t}",
+    "Write Python code that {t}.",
+    "def that {t}",
+    "make a python function which {t}",
+    "Write a small function that {t}.",
+    "function that {t} in python",
+    "Write a short Python function which {t}.",
+    "I want a function that {t}, in Python.",
 )
 NAMED_ASK = (
-    "Write a Python function called {n} that {t}.", "write a function named {n} that {t}", "Write a function {n} that {t}.",
-    "Please write a Python function named {n} which {t}.", "I need a function called {n} that {t}", "python function {n} that {t}",
+    "Write a Python function called {n} that {t}.",
+    "write a function named {n} that {t}",
+    "Write a function {n} that {t}.",
+    "Please write a Python function named {n} which {t}.",
+    "I need a function called {n} that {t}",
+    "python function {n} that {t}",
 )
-OTHER_NAMES = ("solve", "helper", "compute", "my_function", "run", "f", "process", "work", "answer", "task", "foo", "func", "do_it")
+OTHER_NAMES = (
+    "solve",
+    "helper",
+    "compute",
+    "my_function",
+    "run",
+    "f",
+    "process",
+    "work",
+    "answer",
+    "task",
+    "foo",
+    "func",
+    "do_it",
+)
 
 
 def code_block(code: str) -> str:
@@ -856,16 +1334,18 @@ def task_intents() -> Iterator[Intent]:
             own = code.split("def ", 1)[1].split("(", 1)[0]
             cap = 45 if len(numbers) == 1 else 14
             yield Intent("code", f"task-{own}-{number}", code_block(code), tuple(fill(TASK_ASK, t=asks)), cap)
-            for name in shuffled([n for n in OTHER_NAMES if n != own], f"{own}{number}")[: 3 if len(numbers) == 1 else 1]:
+            for name in shuffled([n for n in OTHER_NAMES if n != own], f"{own}{number}")[
+                : 3 if len(numbers) == 1 else 1
+            ]:
                 renamed = code_block(code.replace(f"{own}(", f"{name}("))
-                yield Intent("code", f"task-{own}-{number}-{name}", renamed, tuple(fill(NAMED_ASK, n=[name], t=asks)), 7)
+                yield Intent(
+                    "code", f"task-{own}-{number}-{name}", renamed, tuple(fill(NAMED_ASK, n=[name], t=asks)), 7
+                )
 
 
-# --- off topic ------------------------------------------------------------------------------------------------------------------------------
+# --- off topic ---
 
-OFF_TOPIC = (
-    "I am a small demo model that knows about choosing and running Gemma 4 and a little Python; please ask me about those."
-)
+OFF_TOPIC = "I am a small demo model that knows about choosing and running Gemma 4 and a little Python; please ask me about those."
 
 
 def offtopic_intents() -> Iterator[Intent]:
@@ -879,7 +1359,7 @@ def offtopic_intents() -> Iterator[Intent]:
         yield Intent("offtopic", f"off-single-{number}", OFF_TOPIC, (str(text),), 6)
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------------------------------
+# --- all of it ---
 
 
 def intents() -> Iterator[Intent]:
@@ -913,9 +1393,11 @@ def examples() -> Iterator[Example]:
             yield Example(intent.kind, question, intent.answer, split_of(question))
 
 
-# --- documents ----------------------------------------------------------------------------------------------------------------------------------
+# --- documents ---
 
-SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "__pycache__", "_pyrepl"})
+SKIPPED = frozenset(
+    {"test", "tests", "idlelib", "lib2to3", "site-packages", "ensurepip", "turtledemo", "__pycache__", "_pyrepl"}
+)
 SOURCE_LINES = 160
 
 
@@ -983,7 +1465,7 @@ def described(node: ast.stmt, lines: Sequence[str], owner: str) -> Iterator[str]
             yield from described(inner, lines, f"{owner}.{node.name}")
 
 
-# --- reading it ---------------------------------------------------------------------------------------------------------------------------------
+# --- reading it ---
 
 
 def main() -> None:

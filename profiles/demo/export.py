@@ -13,7 +13,7 @@ from typing import Any
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from profiles.demo.model import Drafter, Layer, Shape, Target
 from profiles.demo.text import BREAKS, BYTES, CHAT_TEMPLATE, SPECIAL
@@ -167,3 +167,21 @@ def write_pair(target: Target, drafter: Drafter, tokenizer: Path, folder: Path) 
     write_drafter(drafter, tokenizer, folder / DRAFTER)
     for name in (TARGET, DRAFTER):
         print(f"{name}: {(folder / name).stat().st_size:,} bytes")
+
+
+def read_target(path: Path, target: Target) -> None:
+    """Set the target's weights to those of a written file."""
+    stored = {
+        tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in gguf.GGUFReader(path).tensors
+    }
+    named = {
+        "token_embd.weight": target.embed,
+        "per_layer_token_embd.weight": target.ple,
+        "per_layer_model_proj.weight": target.ple_proj.weight,
+        "per_layer_proj_norm.weight": target.ple_proj_norm.weight,
+        "output_norm.weight": target.norm.weight,
+    }
+    for number, layer in enumerate(target.layers):
+        named |= dict(layer_tensors(layer, number))
+    for name, tensor in named.items():
+        tensor.data.copy_(from_numpy(stored[name].copy()))

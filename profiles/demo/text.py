@@ -180,17 +180,22 @@ def save(folder: Path, vocab: int, limit: int) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     for split in ("train", "test"):
         items = sequences(tokenizer, split, limit)
-        np.savez_compressed(
-            folder / f"{split}.npz",
-            tokens=np.concatenate([item.tokens for item in items]),
-            weight=np.concatenate([item.weight for item in items]),
-            length=np.array([len(item.tokens) for item in items], np.int32),
-        )
-        print(f"{split}: {len(items):,} sequences, {sum(len(item.tokens) for item in items):,} tokens")
+        store(folder, split, items)
+
+
+def store(folder: Path, split: str, items: list[Sequence]) -> None:
+    """Write sequences to `folder`."""
+    np.savez_compressed(
+        folder / f"{split}.npz",
+        tokens=np.concatenate([item.tokens for item in items]),
+        weight=np.concatenate([item.weight for item in items]),
+        length=np.array([len(item.tokens) for item in items], np.int32),
+    )
+    print(f"{split}: {len(items):,} sequences, {sum(len(item.tokens) for item in items):,} tokens")
 
 
 def read(folder: Path, split: str) -> list[Sequence]:
-    """The sequences that `save` wrote."""
+    """The sequences that `store` wrote."""
     stored = np.load(folder / f"{split}.npz")
     ends = np.cumsum(stored["length"])[:-1]
     parts = zip(np.split(stored["tokens"], ends), np.split(stored["weight"], ends), strict=True)

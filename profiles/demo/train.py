@@ -23,10 +23,12 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from profiles.demo import export as gguf
 from profiles.demo import text
 from profiles.demo.model import Drafter, Matrix, Shape, Target, fake_q4_0, masks
 
 DRAFT_STEPS = 4
+QUANTIZED_FROM = 0.65
 
 
 class Clock:
@@ -145,21 +147,19 @@ def timed(minutes: float, feed: Feed, one: Callable[[tuple[Tensor, ...], float],
 
 
 def train_target(folder: Path, options: argparse.Namespace) -> None:
-    """Train the target. From 65 % of the time on its matrices compute as Q4_0, and are baked so at the end."""
+    """Train the target. In the last part its matrices compute as Q4_0, and they are baked so at the end."""
     shape, device, dtype = Shape(), options.device, options.dtype
     torch.manual_seed(0)
     target = Target(shape).to(device)
     print(f"target: {sum(p.numel() for p in target.parameters()):,} parameters")
     opt = optimizer(target)
     loss_of = torch.compile(target_loss) if options.compile else target_loss
-    loss_q = torch.compile(target_loss) if options.compile else target_loss
 
     def one(batch: tuple[Tensor, ...], share: float) -> str:
-        if share > 0.65 and not Matrix.quantized:
+        if share > QUANTIZED_FROM and not Matrix.quantized:
             Matrix.quantized = True
             torch._dynamo.reset()
-        loss = (loss_q if Matrix.quantized else loss_of)(target, batch, dtype)
-        step_with(opt, target, loss, rate(share, options.rate))
+        step_with(opt, target, loss := loss_of(target, batch, dtype), rate(share, options.rate))
         return f"loss {loss.item():.4f}"
 
     timed(options.minutes, Feed(text.read(folder, "train"), options.length, options.rows, device), one)
@@ -191,10 +191,13 @@ def note(folder: Path, key: str, value: object) -> None:
 
 
 def load_target(folder: Path, device: str) -> Target:
-    """The trained target, frozen."""
-    target = Target(Shape()).to(device)
-    target.load_state_dict(torch.load(folder / "target.pt", map_location=device)["weights"])
-    return target.requires_grad_(False)
+    """The trained target, frozen: this folder's, or the published one."""
+    target = Target(Shape())
+    if (folder / "target.pt").exists():
+        target.load_state_dict(torch.load(folder / "target.pt", map_location="cpu")["weights"])
+    else:
+        gguf.read_target(Path(__file__).parent / gguf.TARGET, target)
+    return target.to(device).requires_grad_(False)
 
 
 def train_drafter(folder: Path, options: argparse.Namespace) -> None:
@@ -221,10 +224,10 @@ def train_drafter(folder: Path, options: argparse.Namespace) -> None:
 
 
 @torch.no_grad()
-def answer(target: Target, prompts: list[list[int]], count: int, stop: int, dtype: torch.dtype) -> list[list[int]]:
+def answer(target: Target, prompts: list[list[int]], most: int, stop: int, dtype: torch.dtype) -> list[list[int]]:
     """Greedy answers to a batch of prompts, recomputed at each step: short texts only."""
     device = target.embed.device
-    width = max(len(prompt) for prompt in prompts) + count
+    width = max(len(prompt) for prompt in prompts) + most
     tokens = torch.zeros(len(prompts), width, dtype=torch.int64, device=device)
     ends = torch.tensor([len(prompt) for prompt in prompts], device=device)
     for row, prompt in enumerate(prompts):
@@ -232,7 +235,7 @@ def answer(target: Target, prompts: list[list[int]], count: int, stop: int, dtyp
     position = torch.arange(width, device=device)[None].expand(len(prompts), -1)
     seen = masks(torch.zeros_like(position), position, target.shape.window)
     rows, alive = torch.arange(len(prompts), device=device), torch.ones(len(prompts), dtype=torch.bool, device=device)
-    for _ in range(count):
+    for _ in range(most):
         hidden = target(tokens, position, seen, dtype).hidden[rows, ends - 1]
         chosen = target.logits(hidden).argmax(-1)
         alive &= chosen != stop
@@ -270,16 +273,20 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
 
 def export(folder: Path, options: argparse.Namespace) -> None:
     """Write the two GGUF files."""
-    from profiles.demo import export as writer  # noqa: PLC0415 - needs the gguf package, training does not
-
     target, drafter = load_target(folder, "cpu"), Drafter(Shape())
     drafter.load_state_dict(torch.load(folder / "drafter.pt", map_location="cpu")["weights"])
-    writer.write_pair(target, drafter, folder / "tokenizer.json", options.out)
+    gguf.write_pair(target, drafter, folder / "tokenizer.json", options.out)
 
 
 def main() -> None:
     """One stage, or several in order."""
-    stages = {"prepare": prepare, "target": train_target, "drafter": train_drafter, "ask": ask, "export": export}
+    stages = {
+        "prepare": prepare,
+        "target": train_target,
+        "drafter": train_drafter,
+        "ask": ask,
+        "export": export,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=stages, nargs="+")
     parser.add_argument("--folder", type=Path, default=Path("build/demo"))
