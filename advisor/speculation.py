@@ -14,7 +14,7 @@ from advisor.machine import Record
 MAX_DRAFT_TOKENS = 8
 """Gemma's drafters are accepted too seldom beyond this for one user to gain."""
 
-WORTHWHILE_GAIN = 1.03
+WORTHWHILE_GAIN = 1.05
 """Below this a drafter is not worth its memory, nor the risk that the estimate is wrong."""
 
 ROWS_OF_REPACKED_KERNELS = {1: 1.0, 2: 1.61, 3: 1.86, 4: 1.40, 6: 2.21, 8: 2.35}

@@ -144,8 +144,7 @@ HBM = re.compile(r"\b(?:a30|[abhv][1-3]00|gh200)\b")
 INSTINCT = re.compile(r"\bmi\d{2,3}")
 
 
-SMALL_CORES = re.compile(r"raspberry|cortex-a\d|\brk3\d|rockchip|orange pi", re.IGNORECASE)
-"""ARM boards: their cores multiply a third of what Apple's and servers' do; so do most cores of a phone."""
+BOARD = re.compile(r"raspberry|cortex-a(?:5|7)\d\b|\brk3\d|rockchip|orange pi", re.IGNORECASE)
 
 
 class Stage(Record, frozen=True, kw_only=True):
@@ -535,8 +534,10 @@ def memory_rate(machine: Machine) -> float:
 def vector_level(machine: Machine) -> str:
     """The widest vector instructions that llama.cpp has kernels for; AVX2 is assumed where nothing is known."""
     features = machine.cpu.features
-    if machine.os in ("android", "ios") or SMALL_CORES.search(machine.cpu.name):
+    if machine.os in ("android", "ios"):
         return "small"
+    if BOARD.search(machine.cpu.name):
+        return "board"
     if any(feature.startswith("avx512") for feature in features):
         return "avx512"
     if "avx2" in features or not features:

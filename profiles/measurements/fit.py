@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.measurements import drafting, llmfit, prompts
-from profiles.measurements.rows import Row, measured, others
+from profiles.measurements.rows import Row, measured, others, runtimes
 
 TARGET = Path(__file__).parent.parent / "speed.json"
 
@@ -55,9 +55,9 @@ OTHER_MODEL = 0.3
 """Weight of a row of another family of models."""
 
 PROCESSOR_START = np.log([0.62, 9e9, 7e9, 9e9, 2.5e9, 60e-6, 0.27])
-"""Share of the memory's rate; bytes per second that a core multiplies with AVX-512, AVX2 and NEON, and one of a phone or
-a small board; seconds per layer; cache efficiency."""
-PROCESSOR_SPREAD = np.array([0.15, 0.3, 0.3, 0.3, 0.5, 0.5, 0.3])
+"""Share of the memory's rate; bytes per second that a core multiplies with AVX-512, AVX2 and NEON, and one of a
+phone (`small`: most of its cores are); seconds per layer; cache efficiency."""
+PROCESSOR_SPREAD = np.array([0.15, 0.3, 0.3, 0.3, 0.3, 0.5, 0.3])
 LEVELS = ("avx512", "avx2", "neon", "small")
 
 SETTLED = 1e-6
@@ -65,8 +65,9 @@ SETTLED = 1e-6
 SAME = 2e-3
 """Two fits are the same when no constant differs by more than this."""
 
-PLAIN_CORE = 2e9
-"""Of a core without vector instructions that llama.cpp has kernels for; assumed."""
+UNMEASURED = {"board": 4.5e9, "none": 2e9}
+"""Bytes per second that a core multiplies where no row says it. `board`: a Raspberry Pi 5 is known with other runtimes
+(8 tok/s on E2B with LiteRT-LM), where its memory is the limit. `none`: no vector instructions with kernels."""
 
 COVERAGE = 0.8
 PRIOR_ROWS = 10.0
@@ -243,7 +244,7 @@ def gpu_class(
     kind: str, constants: Vector, span: Range, rows: Sequence[Row], support: Sequence[Row]
 ) -> dict[str, float | int]:
     inverse, layer, experts, cache = np.exp(constants).tolist()
-    own = [row for row in rows if row.kind == kind]
+    own = [row for row in (*rows, *support) if row.kind == kind and row.gemma]
     return {
         "efficiency": round(1 / inverse, 3),
         "layer_us": round(layer * 1e6, 1),
@@ -252,7 +253,7 @@ def gpu_class(
         "slower": round(span.slower, 3),
         "faster": round(span.faster, 3),
         "rows": len(own),
-        "rows_of_other_models": sum(row.kind == kind for row in support),
+        "rows_of_other_models": sum(row.kind == kind and not row.gemma for row in support),
         "devices": len({row.device for row in own}),
     }
 
@@ -261,9 +262,7 @@ def processor_class(constants: Vector, span: Range, rows: Sequence[Row]) -> dict
     share, *cores, layer, cache = np.exp(constants).tolist()
     return {
         "efficiency": round(share, 3),
-        "core_bytes_per_s": {
-            name: float(f"{rate:.3g}") for name, rate in zip((*LEVELS, "none"), (*cores, PLAIN_CORE), strict=True)
-        },
+        "core_bytes_per_s": {name: float(f"{rate:.3g}") for name, rate in zip(LEVELS, cores, strict=True)} | UNMEASURED,
         "layer_us": round(layer * 1e6, 1),
         "cache_efficiency": round(cache, 3),
         "slower": round(span.slower, 3),
@@ -296,7 +295,7 @@ def by(found: Iterable[Judged], key: Callable[[Judged], str]) -> dict[str, list[
 def evaluated() -> tuple[list[Row], list[Row], list[Judged]]:
     """Rows that count, rows of other models, and what leaving one device out gives."""
     rows = [row for row in measured() if not row.excluded]
-    support = [row for row in others() if not row.excluded]
+    support = [*(row for row in others() if not row.excluded), *runtimes()]
     return rows, support, left_out(rows, support, rows)
 
 
@@ -328,11 +327,12 @@ def report(rows: Sequence[Row], support: Sequence[Row], found: list[Judged]) -> 
     print("Rows of gemma4.csv with a plain speed:", len(everything))
     for reason, number in Counter(row.excluded or "COUNT" for row in everything).most_common():
         print(f"  {number:4} {reason}")
-    print(f"Rows of other models that help with the fit: {len(support)}")
+    print(f"Rows of other models and runtimes that help with the fit: {len(support)}")
     table("Left out one device at a time, |log error|", {"all rows that count": found})
     table("By class", by(found, lambda one: one.row.kind))
     table("By model", by(found, lambda one: one.row.model))
     table("By device", by(found, lambda one: one.row.device))
+    table("Other runtimes, left out likewise", by(left_out(rows, support, runtimes()), lambda one: one.row.kind))
     inside = covered(found)
     print(f"\nInside low..high: {np.mean([yes for _, yes in inside]):.0%} of {len(inside)}")
     for kind, number in Counter(kind for kind, _ in inside).items():

@@ -2,7 +2,8 @@
 
 Formula: llmfit-core/src/fit.rs (`estimate_tps`) and models.rs of AlexsJones/llmfit, read at commit 3f44fd3 of
 2026-08-22 (version 1.1.10, the newest public source); model records: the catalogue inside llmfit 1.1.17 from PyPI.
-Written anew from what it computes; its options at their defaults, the model all on one GPU whose bandwidth it knows, or all on the processor.
+Written anew from what it computes, its options at their defaults: the model all on one GPU whose bandwidth it knows, or
+all on the processor.
 """
 
 from __future__ import annotations

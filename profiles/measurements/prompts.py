@@ -20,7 +20,7 @@ SHORTEST, DEEPEST = 256, 8192
 PRIOR_DEVICES = 0.3
 """Devices of all classes that a class's share is mixed with."""
 
-ASSUMED_CORE = {"avx512": 1.6, "neon": 1.3, "none": 0.15}
+ASSUMED_CORE = {"avx512": 1.6, "neon": 1.3, "board": 0.8, "none": 0.15}
 """Relative to a core with AVX2, where no row tells."""
 
 

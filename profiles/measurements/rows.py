@@ -27,6 +27,7 @@ MODELS = {"E2B": "e2b", "E4B": "e4b", "12B": "12b", "26B-A4B": "26b", "31B": "31
 BITS = {
     "Q6_K": 6.56, "UD-Q6_K_XL": 7.3, "UD-Q8_K_XL": 8.9, "Q5_K_M": 5.7, "Q5_K_S": 5.5, "UD-Q5_K_XL": 5.9, "Q4_K_S": 4.6,
     "Q4_0": 4.6, "IQ4_XS": 4.25, "UD-IQ4_XS": 4.3, "IQ4_NL": 4.5, "UD-IQ4_NL": 4.5, "IQ3_XXS": 3.1,
+    "INT4": 4.5, "INT8": 8.5, "NVFP4": 4.5, "MLX 4bit": 4.5, "QAT MLX-4bit": 4.5, "4bit": 4.5, "MLX 8bit": 8.5,
     "UD-IQ3_XXS": 3.3, "IQ2_M": 2.7,
 }  # fmt: skip
 """Bits per weight of a whole file of this type, where its size is neither stated nor in the catalogue."""
@@ -166,9 +167,9 @@ def kind_of(group: str, backend: str, device: str, runtime: str) -> str:  # noqa
     """The class of `profiles/speed.json` that a row of these columns belongs to."""
     if OLD.match(device):
         return "old"
-    if runtime.startswith("vllm"):
+    if runtime == "vllm":
         return "vllm"
-    if group == "apple" and not runtime.lower().startswith(("llama", "ollama")):
+    if group == "apple" and "mlx" in runtime:
         return "apple-mlx"
     if group == "nvidia-dgpu" and HBM.match(device):
         return "nvidia-hbm"
@@ -184,11 +185,9 @@ GPU_ONLY = re.compile(r"^full i?GPU")
 
 def exclusion(line: dict[str, str], row: Row, quant: Quant | None, model: ModelProfile | None) -> str:  # noqa: PLR0911
     """Why a row does not count as plain decoding by llama.cpp on one device; the first reason that holds."""
-    runtime, on_cpu = line["runtime"].lower(), row.kind == "cpu"
+    on_cpu = row.kind == "cpu"
     if line["repeat"] == "1":
         return "repeats another row's speed"
-    if not runtime.startswith(("llama.cpp", "ollama")) or "mlx" in line["quant"].lower() or "NVFP4" in line["quant"]:
-        return "not llama.cpp"
     if line["confidence"] == "low":
         return "doubtful (confidence low)"
     if line["n_gpu"] != ("0" if on_cpu and line["n_gpu"] == "0" else "1"):
@@ -201,7 +200,24 @@ def exclusion(line: dict[str, str], row: Row, quant: Quant | None, model: ModelP
         return "model or quant not identifiable"
     if line["backend"] == "cpu" and not on_cpu:
         return "contradicts itself (backend cpu, all on the GPU)"
-    return wrong_size(line, row, model)
+    return wrong_size(line, row, model) or other_runtime(line)
+
+
+OTHER_RUNTIME = "another runtime"
+
+
+def other_runtime(line: dict[str, str]) -> str:
+    """Ollama counts where it runs llama.cpp: not its MLX tags, nor formats that llama.cpp has not."""
+    ours = line["runtime"].lower().startswith(("llama.cpp", "ollama"))
+    return "" if ours and "mlx" not in line["quant"].lower() and "NVFP4" not in line["quant"] else OTHER_RUNTIME
+
+
+RUNTIMES_OF_THEIR_OWN = ("vllm", "apple-mlx")
+
+
+def runtimes() -> list[Row]:
+    """Rows of other runtimes that have a class: they are fitted and judged apart."""
+    return [row for row in measured() if row.excluded == OTHER_RUNTIME and row.kind in RUNTIMES_OF_THEIR_OWN]
 
 
 def wrong_size(line: dict[str, str], row: Row, model: ModelProfile) -> str:
