@@ -97,6 +97,9 @@ def warnings(pick: Candidate, terms: Terms, machine: Machine) -> tuple[str, ...]
 def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
     yield from simulate.assumptions(machine)
     yield from backend_warnings(terms, machine)
+    if pick.placement.mode != "cpu":
+        for name in dict.fromkeys(gpu.name for gpu in usable_gpus(machine) if gpu.bandwidth_bytes_per_s is None):
+            yield f"{name} is not in the catalogue, so its speed is a guess: --gpu-bandwidth tells it"
     if pick.speed.decode < terms.min_tokens_per_s:
         yield (
             f"slower than the {terms.min_tokens_per_s:g} tok/s that {terms.use_case.name.lower()} asks for: "

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from advisor import __version__
 from advisor.candidates import Candidate, Code, Prefer, Rejected
 from advisor.machine import Basis, Machine
-from advisor.placement import Mode, drafter_held, second_compute
+from advisor.placement import Mode, drafter_held, second_compute, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
 from advisor.upgrade import NextStep
 
@@ -418,9 +418,7 @@ def speed_part(pick: Candidate) -> SpeedPart:
 
 def basis_of(pick: Candidate, machine: Machine) -> dict[str, Basis]:
     """Where each number of a recommendation is from."""
-    bandwidth: Basis = "formula"
-    if pick.placement.mode != "gpu" and machine.memory.bandwidth_bytes_per_s is None:
-        bandwidth = "assumed"
+    bandwidth: Basis = "assumed" if on_assumed_bandwidth(pick, machine) else "formula"
     return {
         "weights_bytes": "file" if pick.placement.device_bytes == 0 or pick.limits.unified else "formula",
         "kv_cache_bytes": "formula",
@@ -435,6 +433,16 @@ def basis_of(pick: Candidate, machine: Machine) -> dict[str, Basis]:
         "score": "catalogue",
         "benchmarks": "catalogue",
     }
+
+
+def on_assumed_bandwidth(pick: Candidate, machine: Machine) -> bool:
+    """Whether the speed rests on a bandwidth that nobody measured and no catalogue knows."""
+    mode = pick.placement.mode
+    if mode != "cpu" and any(gpu.bandwidth_bytes_per_s is None for gpu in usable_gpus(machine)):
+        return True
+    known = machine.memory.bandwidth_bytes_per_s is not None
+    assumed = machine.basis.get("memory.bandwidth_bytes_per_s") == "assumed"
+    return mode != "gpu" and (assumed or not known)
 
 
 def launch_command(pick: Candidate, ranking: Ranking, options: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from advisor.machine import Machine
 from advisor.ranking import rank
 from advisor.report import document
 from advisor.request import Request
-from advisor.units import parse_bytes
+from advisor.units import parse_bytes, parse_rate
 
 EPILOG = """\b
 Examples:
@@ -62,6 +62,7 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.option("--no-drafter", is_flag=True, help="Do not consider drafters.")
 @click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
+@click.option("--gpu-bandwidth", metavar="RATE", help='Of a GPU that the catalogue does not know: "600 GB/s".')
 @click.option("--price-per-hour", type=float, metavar="P", help="What the machine costs: adds the cost per token.")
 @click.option("--watts", type=float, metavar="W", help="What it draws while it works; with --price-per-kwh.")
 @click.option("--price-per-kwh", type=float, metavar="P", help="What power costs.")
@@ -78,6 +79,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     file: Path | None,
     no_drafter: bool,
     reserve: str | None,
+    gpu_bandwidth: str | None,
     price_per_hour: float | None,
     watts: float | None,
     price_per_kwh: float | None,
@@ -103,7 +105,10 @@ def command(  # noqa: PLR0917 - click passes them by name
         from advisor.cost import price  # noqa: PLC0415 - seldom asked for
 
         money = price(price_per_hour, watts, price_per_kwh, currency)
-    ranking = rank(request, the_machine(spec, file, known), known)
+    machine = the_machine(spec, file, known)
+    if gpu_bandwidth is not None:
+        machine = with_bandwidth(machine, parse_rate(gpu_bandwidth))
+    ranking = rank(request, machine, known)
     answer = document(ranking, options={"--backend": backend} if backend else {}, price=money)
     if as_json:
         click.echo(msgspec.json.encode(answer))
@@ -116,6 +121,15 @@ def command(  # noqa: PLR0917 - click passes them by name
 def the_reserve(text: str) -> int:
     """A size as people write it; 0 is one, unlike elsewhere."""
     return 0 if text.strip() == "0" else parse_bytes(text)
+
+
+def with_bandwidth(machine: Machine, rate: int) -> Machine:
+    """The machine with that bandwidth, in bytes per second, for each GPU whose own is not known."""
+    gpus = tuple(
+        gpu if gpu.bandwidth_bytes_per_s else msgspec.structs.replace(gpu, bandwidth_bytes_per_s=rate)
+        for gpu in machine.gpus
+    )
+    return msgspec.structs.replace(machine, gpus=gpus)
 
 
 def the_machine(spec: str | None, file: Path | None, known: catalog.Catalog) -> Machine:
