@@ -30,9 +30,7 @@ class AdvisorError(Exception):
 
     def as_json(self) -> dict[str, dict[str, str]]:
         """The error document of the contract: `{"error": {"code", "message", "hint", "command"}}`."""
-        return {
-            "error": {"code": self.code, "message": self.message, "hint": self.hint, "command": self.command}
-        }
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint, "command": self.command}}
 
 
 class UsageError(AdvisorError):
