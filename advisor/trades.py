@@ -63,15 +63,25 @@ def on_or_beside(pick: Candidate, running: Sequence[Candidate]) -> str:
     """A model that is all on the GPU against the next larger one with experts on the processor, or the reverse."""
     whole = [one for one in running if one.placement.mode == "gpu"]
     beside = [one for one in running if one.placement.mode == "experts-on-cpu"]
-    if not whole or not beside:
+    if pick.placement.mode == "gpu":
+        first, second = pick, finest(beside, pick)
+    elif pick.placement.mode == "experts-on-cpu":
+        first, second = finest(whole, pick), pick
+    else:
         return ""
-    first = pick if pick.placement.mode == "gpu" else max(whole, key=lambda one: one.quality)
-    second = pick if pick.placement.mode == "experts-on-cpu" else max(beside, key=lambda one: one.quality)
+    if first is None or second is None:
+        return ""
     moved = second.placement.cpu_expert_layers
     return (
         f"{short(first)} all on the GPU: {figures(first)}; {short(second)} with the experts of "
         f"{moved} of {second.load.layers} layers on the processor: {figures(second)}"
     )
+
+
+def finest(candidates: Sequence[Candidate], pick: Candidate) -> Candidate | None:
+    """The best of the other models, None where there is none."""
+    others = [one for one in candidates if one.model.id != pick.model.id]
+    return max(others, key=lambda one: one.quality, default=None)
 
 
 def short(one: Candidate) -> str:
