@@ -90,6 +90,8 @@ class Site(Record, frozen=True, kw_only=True):
     machine: Machine
     limits: Budget
     catalog: Catalog
+    qualities: dict[str, float] = {}
+    """Of each model at full precision for this use case, 0..1; reckoned anew where it is not here."""
 
 
 def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | None = None) -> Site:
@@ -97,7 +99,10 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
     if gpu is None:
         gpu = terms.backend.name not in CPU_ONLY_BACKENDS
     seen = machine if gpu else without_gpus(machine)
-    return Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog)
+    qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
+    return Site(
+        machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog, qualities=qualities
+    )
 
 
 def evaluate(model: ModelProfile, quant: Quant, terms: Terms, site: Site) -> Candidate | Rejected:
@@ -168,7 +173,7 @@ def configuration(
         context_tokens=terms.context_tokens,
     )
     speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
-    scores = quality_parts(model, terms.use_case, site.catalog)
+    scores = site.qualities.get(model.id) or quality_parts(model, terms.use_case, site.catalog)
     choice = DrafterChoice(
         enabled=file is not None and speed.draft_tokens > 0,
         file=file,

@@ -256,13 +256,14 @@ def at_depth(setup: Setup, depth: int) -> Setup:
 def drafting(setup: Setup, drafter: Drafter, file: DrafterFile, output_kind: str, temperature: float) -> Plan:
     """The best way to draft here, 0 tokens included."""
     gpu, cpu = stages(setup)
-    step = step_seconds(setup, gpu, cpu, 1)
+    reads = token_reads(setup)
+    step = step_seconds(setup, gpu, cpu, 1, reads)
     first = speculation.at_temperature(acceptance(drafter, output_kind), temperature)
     conditional = speculation.acceptances(first, drafter.acceptance_decay, speculation.MAX_DRAFT_TOKENS)
     return speculation.best_plan(
         conditional,
         lambda rows: (
-            step_seconds(setup, gpu, cpu, rows) / step + constants().drafting.round_cost.get(setup.runtime, 0.0)
+            step_seconds(setup, gpu, cpu, rows, reads) / step + constants().drafting.round_cost.get(setup.runtime, 0.0)
         ),
         draft_seconds(gpu or cpu, file.bytes) / step,
     )
@@ -293,9 +294,11 @@ def stages(setup: Setup) -> tuple[Stage | None, Stage | None]:
     return gpu, cpu
 
 
-def step_seconds(setup: Setup, gpu: Stage | None, cpu: Stage | None, rows: int) -> float:
-    """Time to decode `rows` tokens together."""
-    on_gpu, on_cpu = token_reads(setup)
+def step_seconds(
+    setup: Setup, gpu: Stage | None, cpu: Stage | None, rows: int, reads: tuple[Reads, Reads] | None = None
+) -> float:
+    """Time to decode `rows` tokens together; `reads`, where the caller has them already."""
+    on_gpu, on_cpu = reads or token_reads(setup)
     total = setup.placement.cpu_expert_layers * OFFLOADED_LAYER_MS / 1000
     if gpu:
         total += stage_seconds(gpu, on_gpu, setup.architecture, rows)
