@@ -19,6 +19,7 @@ from advisor import speculation, speed
 from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, load
 from advisor.footprint import weights
 from advisor.speed import Reads, Stage
+from profiles.measurements.placed import experts_moved
 from profiles.measurements.rows import GB, MODELS, kind_of, number, quant_of, table
 
 GROUPS = ("nvidia", "amd", "apple", "apple-mlx")
@@ -82,7 +83,7 @@ def pair(line: dict[str, str], catalog: Catalog) -> Pair | None:
     bandwidth = number(line["bandwidth_gb_s"]) * GB or ASSUMED_BANDWIDTH.get(kind, 500 * GB)
     stage, reads = stage_of(kind, bandwidth), reads_of(line, model)
     host = None
-    if moved := moved_layers(line["offload"]):
+    if moved := experts_moved(line["offload"]):
         reads, there = part_moved(reads, moved, model.architecture)
         host = (ASSUMED_HOST, there, moved)
     return Pair(
@@ -151,14 +152,6 @@ def reads_of(line: dict[str, str], model: ModelProfile) -> Reads:
 
 ASSUMED_QUANT = {"Q8_": "Q8_0", "bf1": "BF16", "MLX": "Q4_0", "QAT": "QAT-UD-Q4_K_XL"}
 """What a quant that no file has is nearest to, by its first letters; Q4_K_M otherwise."""
-
-
-def moved_layers(offload: str) -> int:
-    """Layers whose experts are on the processor."""
-    if "all experts" in offload:
-        return 30
-    found = re.search(r"experts of (\d+)|n-cpu-moe (\d+)", offload)
-    return int(found[1] or found[2]) if found else 0
 
 
 def part_moved(reads: Reads, moved: int, architecture: Architecture) -> tuple[Reads, Reads]:
