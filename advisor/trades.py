@@ -63,13 +63,10 @@ def on_or_beside(pick: Candidate, running: Sequence[Candidate]) -> str:
     """A model that is all on the GPU against the next larger one with experts on the processor, or the reverse."""
     whole = [one for one in running if one.placement.mode == "gpu"]
     beside = [one for one in running if one.placement.mode == "experts-on-cpu"]
-    if pick.placement.mode == "gpu":
-        first, second = pick, finest(beside, pick)
-    elif pick.placement.mode == "experts-on-cpu":
-        first, second = finest(whole, pick), pick
-    else:
-        return ""
-    if first is None or second is None:
+    mode = pick.placement.mode
+    first = pick if mode == "gpu" else finest(whole, pick)
+    second = pick if mode == "experts-on-cpu" else finest(beside, pick)
+    if first is None or second is None or mode not in ("gpu", "experts-on-cpu"):
         return ""
     moved = second.placement.cpu_expert_layers
     return (

@@ -69,6 +69,8 @@ def test_an_untouched_copy_loads(folder: Path) -> None:
         (E2B, "name: QAT-Q4_0", "name: QAT-UD-Q4_K_XL", "quants[1].name", "already"),
         (E2B, "chat: 0.47", "chat: 64", "drafter.acceptance", "<= 1"),
         (E2B, "chat: 0.47, ", "", "use_cases[0].output_kind", "'chat'"),
+        (USES, "comfort_tokens_per_s: 34", "comfort_tokens_per_s: 3", "use_cases[0].comfort_tokens_per_s", "the floor"),
+        (USES, "models: [e2b, e4b]", "models: [e2b, 7b]", "use_cases[7].advice.models", "'7b'"),
         (E2B, "id: e2b", "id: e4b", "id", "already"),
         (E2B, "id: e2b", "id: 26", "id", "Expected `str`"),
         (E2B, "id: e2b", 'id: " "', "id", "must not be empty"),
