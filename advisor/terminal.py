@@ -272,7 +272,7 @@ def runners_up(others: Iterable[RecommendationPart]) -> Table:
             rate(other.speed.decode_tokens_per_s),
             in_words(other.memory.total_bytes),
             f"{other.quality.score:.0f}",
-            {"gpu": "GPU", "cpu": "processor"}.get(other.placement.mode, "GPU + processor"),
+            {"gpu": "GPU", "cpu": "CPU"}.get(other.placement.mode, "GPU + CPU"),
         )
     return table
 

@@ -12,7 +12,7 @@ CLEARLY_BETTER = 1.004
 
 
 def trades(pick: Candidate, running: Sequence[Candidate]) -> tuple[str, ...]:
-    """One sentence for each trade that this pick makes, none where there is no choice.
+    """One sentence for each trade that this pick makes, the weightiest first; none where there is no choice.
 
     Args:
         pick: what is recommended.
@@ -22,6 +22,8 @@ def trades(pick: Candidate, running: Sequence[Candidate]) -> tuple[str, ...]:
 
 
 def _trades(pick: Candidate, running: Sequence[Candidate]) -> Iterator[str]:
+    if beside := on_or_beside(pick, running):
+        yield beside
     same = [one for one in running if one.model.id == pick.model.id]
     larger = [one for one in same if one.quality >= CLEARLY_BETTER * pick.quality]
     if larger:
@@ -29,8 +31,6 @@ def _trades(pick: Candidate, running: Sequence[Candidate]) -> Iterator[str]:
         yield f"{larger_or_drafter(pick, other)}, {gain(other.quality, pick.quality)} better"
     if pick.quant.qat:
         yield qat_or_ptq(pick, same)
-    if beside := on_or_beside(pick, running):
-        yield beside
 
 
 def larger_or_drafter(pick: Candidate, other: Candidate) -> str:
