@@ -50,6 +50,20 @@ class LazyGroup(click.Group):
             raise unknown_name("command", args[0], COMMANDS, command="advisor --help")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        if "NO_COLOR" in os.environ:
+            ctx.color = False
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except (BrokenPipeError, SystemExit):
+            # The reader has gone (`advisor models | head -1`), which is not our failure: leave quietly, and keep the
+            # interpreter from complaining when it closes its standard output. (rich makes a SystemExit of it.)
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return result
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -73,15 +87,12 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Nothing that a user can cause ends in a traceback."""
     try:
         result = cli.main(args=list(argv), prog_name="advisor", standalone_mode=False)
-    except (AdvisorError, click.ClickException, click.Abort, KeyboardInterrupt) as raised:
+    except (Exception, KeyboardInterrupt) as raised:
+        if "ADVISOR_DEBUG" in os.environ:
+            raise
         error = shown_error(raised)
         report(error, as_json="--json" in argv)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader has gone (`advisor models | head -1`): leave quietly, and keep the interpreter from saying so.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0
 
 
@@ -94,8 +105,11 @@ def shown_error(raised: BaseException) -> AdvisorError:
     if isinstance(raised, click.UsageError):
         path = raised.ctx.command_path if raised.ctx else "advisor"
         return UsageError(raised.format_message().rstrip("."), command=f"{path} --help")
-    assert isinstance(raised, click.ClickException)  # noqa: S101 - the only kind left
-    return UsageError(raised.format_message())
+    if isinstance(raised, click.ClickException):
+        return UsageError(raised.format_message())
+    return AdvisorError(
+        f"{type(raised).__name__}: {raised}", hint="This is a defect of advisor; ADVISOR_DEBUG=1 shows where it is."
+    )
 
 
 def report(error: AdvisorError, *, as_json: bool) -> None:
