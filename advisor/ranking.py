@@ -72,13 +72,10 @@ def rank(request: Request, machine: Machine, catalog: Catalog) -> Ranking:
     site = site_of(terms, machine, catalog)
     capable, rejected = by_capability(terms, catalog)
     fitting, unfit = by_memory(capable, terms, site)
-    rejected += idle_gpus(unfit, terms, machine, catalog)
-    if not fitting:
-        raise no_candidate(rejected, capable, terms, machine)
     fast, slow = by_speed(fitting, terms)
+    rejected += idle_gpus(unfit + slow, terms, machine, catalog)
     if not fast:
-        raise too_slow(fitting, terms)
-    rejected += slow
+        raise no_candidate(rejected, capable, fitting, terms, machine)
     rejected.sort(key=nearest_first(catalog))
     picks = selection(fast, terms)
     pick = picks[0]
@@ -167,31 +164,36 @@ def by_memory(
     return fitting, rejected
 
 
-def idle_gpus(unfit: list[Rejected], terms: Terms, machine: Machine, catalog: Catalog) -> list[Rejected]:
-    """What would fit if the backend used the GPUs of this machine is the backend's fault, not the memory's."""
+def idle_gpus(rejected: list[Rejected], terms: Terms, machine: Machine, catalog: Catalog) -> list[Rejected]:
+    """What would fit and be fast if the backend used the GPUs of this machine is the backend's fault."""
     if terms.backend.name not in CPU_ONLY_BACKENDS or not usable_gpus(machine):
-        return unfit
+        return rejected
     site = site_of(terms, machine, catalog, gpu=True)
     said = f"{terms.backend.name} runs on the processor only; llama.cpp would use the GPU"
     found = []
-    for one in unfit:
+    for one in rejected:
         model = catalog.models[one.model]
-        quant = next(quant for quant in model.quants if quant.name == one.quant)
-        helps = isinstance(evaluate(model, quant, terms, site), Candidate)
+        tried = evaluate(model, next(quant for quant in model.quants if quant.name == one.quant), terms, site)
+        helps = isinstance(tried, Candidate) and tried.speed.decode >= terms.min_tokens_per_s
         found.append(msgspec.structs.replace(one, code="backend", reason=f"{one.reason}; {said}") if helps else one)
     return found
 
 
 def no_candidate(
-    rejected: list[Rejected], capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine
+    rejected: list[Rejected],
+    capable: list[tuple[ModelProfile, Quant]],
+    fitting: list[Candidate],
+    terms: Terms,
+    machine: Machine,
 ) -> NoBackend | NothingFits:
+    """The error where nothing is left, by what is to blame: the backend, the speed or the memory."""
     if any(one.code == "backend" for one in rejected):
         return NoBackend(
-            f"nothing fits that {terms.backend.name} can run: it uses the processor and main memory only",
+            f"nothing is left that {terms.backend.name} could run: it uses the processor and main memory only",
             hint="llama.cpp would use the GPU.",
             command=f"advisor recommend --use-case {terms.use_case.id} --backend llama.cpp",
         )
-    return nothing_fits(capable, terms, machine)
+    return too_slow(fitting, terms) if fitting else nothing_fits(capable, terms, machine)
 
 
 def first_choices(capable: Iterable[tuple[ModelProfile, Quant]]) -> tuple[tuple[ModelProfile, Quant], ...]:
@@ -211,6 +213,8 @@ def by_speed(fitting: list[Candidate], terms: Terms) -> tuple[list[Candidate], l
     """Those that reach the floor, and the rest. Where none reaches the use case's own floor, the floor gives way,
     down to what is still usable: a slow answer that is called slow helps more than none. A floor that the user set
     does not."""
+    if not fitting:
+        return [], []
     floor = effective_floor(fitting, terms)
     fast = [one for one in fitting if one.speed.decode >= floor]
     slow = [

@@ -142,6 +142,13 @@ class TestBackends:
             ask(machine, model="31b", backend="native")
         assert raised.value.exit_code == 4
 
+    def test_too_slow_without_the_gpu_is_its_fault_too(self) -> None:
+        machine = msgspec.structs.replace(real(NATIVE, memory=64), gpus=simulated("RTX 4090, 64GB").gpus)
+        answer = ask(machine, use_case="coding", backend="native")
+        assert any(one.model == "31b" and one.code == "backend" and "tok/s" in one.reason for one in answer.rejected)
+        with pytest.raises(NoBackend):
+            ask(machine, use_case="coding", backend="native", model="31b", min_tokens_per_s=20)
+
     def test_without_being_asked_for_another_one_is_assumed(self) -> None:
         answer = ask(real(NATIVE), use_case="vision")
         assert answer.terms.backend.name == "llama.cpp"
