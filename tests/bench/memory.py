@@ -7,6 +7,10 @@ llama-server (`LLAMA_SERVER` or PATH). Everything is within 1 % or 32 MiB, which
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +21,7 @@ from advisor import footprint, gguf, shapes
 from advisor.catalog import Architecture, ModelProfile, load
 from advisor.footprint import MIB, Shape
 from tests.tools import header_gguf
-from tests.tools.allocations import children
+from tests.tools.allocations import children, parse
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -144,6 +148,61 @@ def all_cases(ask: Ask, folder: Path) -> Iterator[Compared]:
             yield from contexts(ask, pair, call, shape, f"{model.id} {case}")
 
 
+SERVER_SIZES = ("e2b", "e4b")
+"""What llama-server loads here: it maps the whole file and clears the KV cache, which takes long for larger ones."""
+START_S = 120
+
+
+def server_cases(server: str, folder: Path) -> Iterator[Compared]:
+    """llama-server's own log, with one slot, the drafter on and off."""
+    models = load().models
+    for size in SERVER_SIZES:
+        pair = write_pair(folder, models[size], "Q4_0", pure=True, vocabulary=True)
+        for context, kv, drafted in ((8192, "f16", False), (8192, "f16", True), (32768, "q8_0", True)):
+            shape = Shape(context_tokens=context, kv_type=kv)  # type: ignore[arg-type]
+            case = f"{size} server {context} {kv}{' drafter' if drafted else ''}"
+            yield from served(server, pair, shape, case, drafted=drafted)
+
+
+def served(server: str, pair: Pair, shape: Shape, case: str, *, drafted: bool) -> Iterator[Compared]:
+    words = ["-m", str(pair.target), "-c", str(shape.context_tokens), "--parallel", "1", "--fit", "off"]
+    words += ["--cache-type-k", shape.kv_type, "--cache-type-v", shape.kv_type, "--no-repack", "--no-warmup"]
+    if drafted:
+        words += ["--model-draft", str(pair.drafter), "--spec-type", "draft-mtp", "--spec-draft-n-max", "3"]
+    log = started(server, words)
+    begin = next((at for at, line in enumerate(log) if "loading draft model" in line), len(log))
+    header = gguf.read(pair.target)
+    architecture = shapes.architecture(header)
+    reported = parse(log[:begin])
+    # Mapped, the tied head is one copy.
+    yield Compared(case, "weights", sum(header.tensors.values()) / MIB, plain(reported["model"]))
+    yield from target_buffers(architecture, shape, reported, case)
+    if drafted:
+        own = gguf.read(pair.drafter)
+        draft, other = shapes.drafter_load(own, architecture, shape), parse(log[begin:])
+        yield Compared(case, "drafter weights", draft.weights / MIB, plain(other["model"]))
+        yield Compared(case, "drafter compute", draft.compute / MIB, sum(other["compute"].values()))
+
+
+def started(server: str, words: list[str]) -> list[str]:
+    """The log of a server until it answers; then it is ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["timeout", str(START_S), server, *words, "--host", "127.0.0.1", "--port", str(port), "-lv", "4"]
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line.rstrip())
+            if "listening on" in line:
+                break
+        child.terminate()
+    if not any("listening on" in line for line in lines):
+        raise RuntimeError("\n".join(["llama-server did not start:", *lines[-8:]]))
+    return lines
+
+
 def context_cases() -> Iterator[tuple[Shape, str, str]]:
     """Shapes and callers: the contract's grid, and each other dimension by itself."""
     for call in CALLS:
@@ -179,9 +238,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the worst of each kind of buffer")
     arguments = parser.parse_args()
+    server = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
+    rows = []
     with tempfile.TemporaryDirectory() as folder, children() as ask:
-        rows = []
         for row in all_cases(ask, Path(folder)):
+            rows.append(row)
+            if not arguments.quick:
+                print(row, flush=True)
+        if server is None:
+            print("no llama-server: set LLAMA_SERVER to compare with its log")
+        for row in server_cases(server, Path(folder)) if server else ():
             rows.append(row)
             if not arguments.quick:
                 print(row, flush=True)
