@@ -131,6 +131,10 @@ OFFLOADED_LAYER_MS = 0.4
 """Hand-over between GPU and processor for each layer whose experts are in main memory. RTX 3060 beside a Zen 4: 15 and
 30 layers cost 15 and 27 ms, of which reading them takes about half; R9700: .9 to 1.1 ms a layer altogether."""
 
+CACHE_DOUBT = 0.5
+"""How far off the time for the cache may be, as a logarithm: cards that read weights alike differ by 1.4 to 4 in what
+attention reaches of their bandwidth (RTX 3090 with 26B, RTX 4080 Laptop with 12B)."""
+
 UNKNOWN_BANDWIDTH = 0.3
 """Wider range where the bandwidth is assumed; also where the class of GPU was hardly measured."""
 HARDLY_MEASURED = 8
@@ -222,7 +226,7 @@ def predict(
     plan = Plan(draft_tokens=0, gain=1.0)
     if drafter and file:
         plan = drafting(setup, drafter, file, output_kind, temperature)
-    slower, faster = spread(gpu, cpu)
+    slower, faster = spread(setup, gpu, cpu)
     known = constants().drafting
     drafted = plan.draft_tokens > 0
     decode = plain * plan.gain
@@ -243,10 +247,13 @@ def predict(
     )
 
 
-def spread(gpu: Stage | None, cpu: Stage | None) -> tuple[float, float]:
-    """How much slower and faster it may be: as the less certain of its devices."""
+def spread(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> tuple[float, float]:
+    """How much slower and faster it may be: as the less certain of its devices, and more the more of the time goes
+    into the cache."""
     used = [stage for stage in (gpu, cpu) if stage is not None]
-    return max(stage.slower for stage in used), max(stage.faster for stage in used)
+    empty, now = (step_seconds(each, gpu, cpu, 1) for each in (at_depth(setup, 0), setup))
+    deep = CACHE_DOUBT * (1 - empty / now)
+    return hypot(max(stage.slower for stage in used), deep), hypot(max(stage.faster for stage in used), deep)
 
 
 def at_depth(setup: Setup, depth: int) -> Setup:

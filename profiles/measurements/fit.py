@@ -38,7 +38,7 @@ FAMILY = {
 }  # fmt: skip
 """Where a class's prior is from. `amd` is also the class of an AMD card under a runtime that is not known."""
 
-APART = frozenset({"old", "amd-apu", "jetson", "vllm", "apple-mlx"})
+APART = frozenset({"old", "amd-apu", "jetson", "intel", "vllm", "apple-mlx"})
 """Classes that are no evidence for their family: hardware or runtime of another kind."""
 
 START = np.log([1 / 0.87, 80e-6, 35e-6, 1 / 0.4])

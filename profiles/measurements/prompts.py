@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,28 +91,33 @@ def fitted() -> dict[str, Any]:
         key = row.simd if row.kind == "cpu" else row.kind
         logs[key][row.device].append(float(np.log(row.share / (experts if row.moe else 1))))
     by_device = {kind: [median(values) for values in devices.values()] for kind, devices in logs.items()}
-    gpus = {kind: values for kind, values in by_device.items() if kind not in ("avx2", "small", "neon", "avx512")}
+    gpus = {kind: values for kind, values in by_device.items() if kind in CLASSES}
     common = median([value for values in gpus.values() for value in values])
+    own = {kind: shrunk(gpus.get(kind, []), common) for kind in CLASSES}
     share = {
-        kind: round(
-            float(
-                np.exp((sum(gpus.get(kind, [])) + PRIOR_DEVICES * common) / (len(gpus.get(kind, [])) + PRIOR_DEVICES))
-            ),
-            3,
-        )
-        for kind in CLASSES
+        kind: own[kind] if kind in gpus else mean(own[like] for like in ALIKE.get(kind, (kind,))) for kind in CLASSES
     }
     core = float(np.exp(median(by_device["avx2"])))
     cores = {"avx2": core, "small": float(np.exp(median(by_device["small"])))}
     cores |= {level: core * factor for level, factor in ASSUMED_CORE.items()}
     return {
-        "share": share,
+        "share": {kind: round(float(np.exp(value)), 3) for kind, value in share.items()},
         "experts_share": round(experts, 3),
         "core_flops": {level: float(f"{rate:.3g}") for level, rate in sorted(cores.items())},
         "rows": {
             kind: sum((row.simd if row.kind == "cpu" else row.kind) == kind for row in rows) for kind in sorted(logs)
         },
     }
+
+
+ALIKE = {"amd": ("amd-rocm", "amd-vulkan"), "amd-apu": ("amd-vulkan",), "apple-mlx": ("apple",), "jetson": ("gb10",),
+         "vllm": ("nvidia-hbm",)}  # fmt: skip
+"""Whose share a class without rows takes."""
+
+
+def shrunk(values: Sequence[float], common: float) -> float:
+    """The devices' mean, drawn towards that of all."""
+    return (sum(values) + PRIOR_DEVICES * common) / (len(values) + PRIOR_DEVICES)
 
 
 CLASSES = ("amd", "amd-apu", "amd-rocm", "amd-vulkan", "apple", "apple-mlx", "gb10", "intel", "jetson", "nvidia",
