@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 12
+
 
 class AdvisorError(Exception):
     """Base of every error that reaches the user.
@@ -94,5 +96,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], *, command: str = "
     near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
     offered = near or names
     label = "Did you mean" if near else "Valid are"
-    shown = ", ".join(offered[:12]) + (", ..." if len(offered) > 12 else "")
+    shown = ", ".join(offered[:MOST_NAMES]) + (", ..." if len(offered) > MOST_NAMES else "")
     return UsageError(f"unknown {kind} {name!r}", hint=f"{label}: {shown}", command=command)

@@ -1,4 +1,4 @@
-"""Compile llama-cpp-python once, portably, and keep the wheel: standard library only, runs before anything is installed.
+"""Compile llama-cpp-python once, portably, and keep the wheel. Standard library only: nothing is installed yet.
 
 Why not plain `pip install`: llama.cpp builds for the compiling machine by default and trusts what the processor
 announces. On virtual machines that announce AMX and cannot use it, such a build dies with an illegal instruction at the

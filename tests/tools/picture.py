@@ -1,6 +1,6 @@
 """A picture of a command in a terminal: runs it in a real one and writes what it shows as SVG.
 
-    python -m tests.tools.picture tests/pictures/recommend.svg advisor recommend --simulate "RTX 4090, 64GB"
+python -m tests.tools.picture tests/pictures/recommend.svg advisor recommend --simulate "RTX 4090, 64GB"
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def shown(argv: list[str]) -> str:
     child, terminal = pty.fork()
     if child == 0:
         os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        os.execvp(argv[0], argv)  # noqa: S606 - the command of whoever runs this
+        os.execvp(argv[0], argv)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     written = b""
     while True:
