@@ -1,6 +1,6 @@
 """The backend interface: how a recommendation becomes a running endpoint.
 
-A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API: one client serves them all.
+A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API: one client serves all.
 To add one: subclass `Backend`, and register the class in the entry-point group `advisor.backends`. Importing a backend's
 module must be cheap; whatever it drives is imported inside its methods.
 """

@@ -82,17 +82,17 @@ class NVMLError(Exception):
     """As pynvml's: one class per code below it."""
 
 
-class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818 - pynvml's name
+class NVMLError_NotSupported(NVMLError):  # noqa: N801 - pynvml's name
     def __str__(self) -> str:
         return "Not Supported"
 
 
-class NVMLError_GpuIsLost(NVMLError):  # noqa: N801, N818 - pynvml's name
+class NVMLError_GpuIsLost(NVMLError):  # noqa: N801 - pynvml's name
     def __str__(self) -> str:
         return "GPU is lost"
 
 
-class NVMLError_LibRmVersionMismatch(NVMLError):  # noqa: N801, N818 - pynvml's name
+class NVMLError_LibRmVersionMismatch(NVMLError):  # noqa: N801 - pynvml's name
     def __str__(self) -> str:
         return "RM has detected an NVML/RM version mismatch."
 
