@@ -1,8 +1,8 @@
 """The backend interface: how a recommendation becomes a running endpoint.
 
 A backend ends as an HTTP server on the loopback address that speaks the OpenAI chat API: one client serves all.
-To add one: subclass `Backend`, and register the class in the entry-point group `advisor.backends`. Importing a backend's
-module must be cheap; whatever it drives is imported inside its methods.
+To add one: subclass `Backend` and register the class in the entry-point group `advisor.backends`. Importing a module of
+a backend must be cheap; whatever it drives is imported inside its methods.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Model(Record, frozen=True, kw_only=True):
 
 
 class Options(Record, frozen=True, kw_only=True):
-    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: the backend decides."""
+    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend."""
 
     host: str = "127.0.0.1"
     port: int = 0
