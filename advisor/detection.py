@@ -58,7 +58,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
         for name, probe in GPU_PROBES.items()
     ]
     unified = any(each.unified for each in found)
-    rate = bandwidth.best(host, processor, main, known, shared=unified)
+    rate = bandwidth.best(host, processor, main, known)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
     gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
     main, rate = _shared_rate(main, rate, gpus)
@@ -120,9 +120,10 @@ def _gpus(
 
 
 def _shared_rate(main: Memory, rate: Estimate, gpus: tuple[Gpu, ...]) -> tuple[Memory, Estimate]:
-    """What the catalogue knows of a GPU in main memory holds for main memory too, and better than a guess."""
+    """What the catalogue knows of a GPU in main memory holds for main memory too, and better than a guess or what
+    the processor alone can read."""
     shared = [gpu.bandwidth_bytes_per_s for gpu in gpus if gpu.integrated and gpu.device]
-    if rate.basis != "assumed" or not main.unified or not shared or shared[0] is None:
+    if rate.basis == "catalogue" or not main.unified or not shared or shared[0] is None:
         return main, rate
     return msgspec.structs.replace(main, bandwidth_bytes_per_s=shared[0]), Estimate(shared[0], "catalogue")
 

@@ -67,17 +67,19 @@ class Note(Record, frozen=True, kw_only=True):
     busy: bool = False
 
 
-def best(host: Host, cpu: Cpu, memory: Memory, devices: Iterable[Device], *, shared: bool) -> Estimate:
+def best(host: Host, cpu: Cpu, memory: Memory, devices: Iterable[Device]) -> Estimate:
     """What memory delivers: read where that can be done, estimated otherwise; never raises.
 
-    Args:
-        shared: a GPU works in this memory, and reads it faster than the processor can: then the catalogue knows better.
+    Of a chip whose GPU works in this memory too, and reads it faster than the processor can, the catalogue knows
+    better.
     """
-    if not shared and isinstance(host, Local) and host.root == Path("/"):
+    known = tuple(devices)
+    chip = _chip(cpu, known)
+    if (chip is None or chip.kind != "soc") and isinstance(host, Local) and host.root == Path("/"):
         rate = measured(host, cpu, memory)
         if rate:
             return Estimate(rate, "measured")
-    return estimate(host, cpu, devices)
+    return estimate(host, cpu, known)
 
 
 def measured(host: Host, cpu: Cpu, memory: Memory) -> int:
@@ -149,14 +151,19 @@ def keep(file: Path, note: Note) -> None:
 
 def estimate(host: Host, cpu: Cpu, devices: Iterable[Device]) -> Estimate:
     """Peak rate of main memory in bytes per second; never raises."""
-    chips = [device for device in devices if device.kind in ("soc", "cpu")]
-    known = names.match(cpu.name, chips, cores=cpu.cores) or names.inside(cpu.name, chips)
+    known = _chip(cpu, devices)
     if known is not None and SERVER.search(known.name) and cpu.cores < known.cores:
         # A part of a server, rented: its share of the channels, and what a few cores can pull at least.
         return Estimate(max(known.bandwidth * cpu.cores // known.cores, SERVER_LEAST), "assumed")
     if known is not None:
         return Estimate(int(known.bandwidth), "catalogue")
     return Estimate(_from_modules(host) or _default(cpu), "assumed")
+
+
+def _chip(cpu: Cpu, devices: Iterable[Device]) -> Device | None:
+    """The processor or chip in the catalogue."""
+    chips = [device for device in devices if device.kind in ("soc", "cpu")]
+    return names.match(cpu.name, chips, cores=cpu.cores) or names.inside(cpu.name, chips)
 
 
 def _from_modules(host: Host) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from advisor.catalog import load
 from advisor.machine import Cpu, Memory
 from advisor.probes import bandwidth, readtest
 from advisor.probes.bandwidth import Note
@@ -136,7 +137,7 @@ def test_a_disturbed_reading_does_not_replace_a_faster_one(cache: Path, readings
 @pytest.mark.usefixtures("cache")
 def test_without_a_reading_it_is_estimated(readings: list[Reading | None]) -> None:
     readings[0] = None
-    found = bandwidth.best(Local(), CPU, MEMORY, (), shared=False)
+    found = bandwidth.best(Local(), CPU, MEMORY, ())
     assert found.basis == "assumed"
     assert found.rate > 0
 
@@ -147,15 +148,18 @@ def test_a_folder_that_cannot_be_written_costs_no_more_than_the_time(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert bandwidth.best(Local(), CPU, MEMORY, (), shared=False) == (30 * 10**9, "measured")
+    assert bandwidth.best(Local(), CPU, MEMORY, ()) == (30 * 10**9, "measured")
 
 
 @pytest.mark.usefixtures("cache", "readings")
 def test_only_this_machines_own_memory_is_read(tmp_path: Path) -> None:
-    """Neither another machine that is replayed, nor memory that a GPU reads faster than the processor."""
-    assert bandwidth.best(Local(tmp_path), CPU, MEMORY, (), shared=False).basis == "assumed"
-    assert bandwidth.best(Local(), CPU, MEMORY, (), shared=True).basis == "assumed"
-    assert bandwidth.best(Local(), CPU, MEMORY, (), shared=False).basis == "measured"
+    """Neither another machine that is replayed, nor that of a chip whose GPU reads it faster than the processor."""
+    devices = load().devices.values()
+    assert bandwidth.best(Local(tmp_path), CPU, MEMORY, devices).basis == "assumed"
+    assert bandwidth.best(Local(), CPU, MEMORY, devices).basis == "measured"
+    chip, processor = (Cpu(name=name, cores=8, threads=16) for name in ("Apple M1", "AMD Ryzen 7 7700X"))
+    assert bandwidth.best(Local(), chip, MEMORY, devices).basis == "catalogue"
+    assert bandwidth.best(Local(), processor, MEMORY, devices).basis == "measured"
 
 
 def test_caches_are_added_up(tmp_path: Path) -> None:
