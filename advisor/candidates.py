@@ -119,10 +119,12 @@ def evaluate(model: ModelProfile, quant: Quant, terms: Terms, site: Site) -> Can
     drafted = configuration(model, quant, terms, site, file)
     if drafted is None:
         return plain_candidate(plain, "its buffers do not fit beside the model")
+    if drafted.placement.mode != plain.placement.mode:
+        room = room_for_drafter(model, quant, terms, site, file)
+        fits = f"; with {room:,} tokens of context it fits" if room else ""
+        return plain_candidate(plain, f"its memory would push part of the model off the GPU{fits}")
     gain = drafted.speed.decode / plain.speed.plain
-    if gain < WORTHWHILE_GAIN or drafted.placement.mode != plain.placement.mode:
-        return plain_candidate(plain, loss_in_words(plain, drafted, gain))
-    return drafted
+    return drafted if gain >= WORTHWHILE_GAIN else plain_candidate(plain, loss_in_words(drafted, gain))
 
 
 def plain_candidate(plain: Candidate, reason: str) -> Candidate:
@@ -142,9 +144,19 @@ def no_drafter(terms: Terms, file: DrafterFile | None) -> str:
     return ""
 
 
-def loss_in_words(plain: Candidate, drafted: Candidate, gain: float) -> str:
-    if drafted.placement.mode != plain.placement.mode:
-        return "its memory would push part of the model off the GPU; with a shorter context it may fit"
+def room_for_drafter(model: ModelProfile, quant: Quant, terms: Terms, site: Site, file: DrafterFile) -> int:
+    """The longest context, in eighths of the one asked for, with which model and drafter are all on the GPU; 0 if
+    none."""
+    for eighths in range(7, 0, -1):
+        context = terms.context_tokens * eighths // 8
+        shorter = msgspec.structs.replace(terms, context_tokens=max(1, context))
+        placed = place(demand(model, quant, shorter, file), site.limits)
+        if placed is not None and placed.mode == "gpu":
+            return context
+    return 0
+
+
+def loss_in_words(drafted: Candidate, gain: float) -> str:
     if drafted.speed.draft_tokens == 0:
         return "no draft length is expected to be faster than plain decoding here"
     return f"the expected gain is only {gain:.2f}x, below {WORTHWHILE_GAIN}x"

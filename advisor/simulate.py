@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from advisor.catalog import Catalog, Device
+from advisor.catalog import Bandwidth, Bytes, Catalog, Device
 from advisor.errors import UsageError
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
 from advisor.names import plain
 
-EXAMPLE = 'write it like "RTX 4090, 64GB", "2x RTX 3090, 128GB", "M3 Max 64GB" or "cpu, 16GB"'
+EXAMPLE = 'write it like "RTX 4090, 64GB", "2x RTX 3090, 128GB", "M3 Max 64GB", "cpu, 16GB" or "GPU 24GB, 64GB"'
 COMMAND = 'advisor recommend --simulate "RTX 4090, 64GB"'
 
 MAX_GPUS = 16
@@ -38,6 +38,20 @@ ASSUMED_BANDWIDTH = 50_000_000_000
 SIZE = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(?P<unit>[MGT]i?B|G)", re.IGNORECASE | re.ASCII)
 COUNT = re.compile(r"(?P<count>[0-9]{1,4})\s*[xX*]\s*(?P<rest>\S.*)", re.ASCII)
 UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+UNNAMED = frozenset({"gpu", "card"})
+UNKNOWN = Device(
+    id="",
+    name="a GPU",
+    vendor="other",
+    kind="gpu",
+    memory=(),
+    bandwidth=Bandwidth(0),
+    compute_tflops=1.0,
+    source="nothing is known of it but its memory",
+)
+"""For cards that the catalogue lacks: `GPU 24GB`. Its bandwidth is assumed, unless it is told."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -89,6 +103,9 @@ def part(word: str, catalog: Catalog) -> Part:
     match = re.fullmatch(rf"(?P<name>.*\S)\s+(?P<size>{SIZE.pattern})", name, re.IGNORECASE | re.ASCII)
     if match is None:
         return Part(called(name, catalog), count, None)
+    if match["name"].lower() in UNNAMED:
+        size = parse_size(match["size"])
+        return Part(msgspec.structs.replace(UNKNOWN, memory=(Bytes(size),)), count, size)
     # The whole name first: some devices are told apart by their memory (`RTX 3080 12GB`).
     device = catalog.find_device(name) or called(match["name"], catalog)
     return Part(device, count, sold_size(device, parse_size(match["size"])))
@@ -132,7 +149,7 @@ def desktop(parts: tuple[Part, ...], memory: int | None) -> Machine:
     }
     for index in range(len(gpus)):
         basis[f"gpus.{index}.memory_total_bytes"] = "catalogue"
-        basis[f"gpus.{index}.bandwidth_bytes_per_s"] = "catalogue"
+        basis[f"gpus.{index}.bandwidth_bytes_per_s"] = "catalogue" if gpus[index].device else "assumed"
     return Machine(
         os="linux",
         arch="x86_64",
@@ -206,9 +223,9 @@ def gpu_of(item: Part, memory: int, *, integrated: bool = False) -> Gpu:
         index=0,
         memory_total_bytes=memory,
         memory_free_bytes=memory,
-        bandwidth_bytes_per_s=int(item.device.bandwidth),
+        bandwidth_bytes_per_s=int(item.device.bandwidth) or None,
         integrated=integrated,
-        device=item.device.id,
+        device=item.device.id or None,
         cores=item.device.gpu_cores,
     )
 

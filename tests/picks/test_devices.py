@@ -1,9 +1,12 @@
 """Names as NVML, lspci, sysfs, system_profiler, WMI and /proc report them, and the device each must mean."""
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
-from advisor import names
+from advisor import names, recommend
 from advisor.catalog import Catalog, load
+from advisor.cli import cli
 
 GIB = 1 << 30
 
@@ -171,3 +174,25 @@ def test_every_family_is_there(catalog: Catalog, prefix: str) -> None:
 def test_there_are_many_and_each_says_where_its_figures_are_from(catalog: Catalog) -> None:
     assert len(catalog.devices) >= 300
     assert all(device.source and device.bandwidth for device in catalog.devices.values())
+
+
+class TestCardsThatNobodyKnows:
+    def test_one_is_described_by_its_memory_and_its_speed_is_a_guess(self) -> None:
+        answer = recommend("GPU 24GB, 64GB")
+        pick = answer.recommendations[0]
+        assert answer.machine.gpus[0].bandwidth_bytes_per_s is None
+        assert pick.placement.mode == "gpu"
+        assert pick.basis["decode_tokens_per_s"] == "assumed"
+        assert any("--gpu-bandwidth" in line for line in pick.warnings)
+
+    def test_its_bandwidth_can_be_told(self) -> None:
+        words = ["recommend", "--simulate", "2x GPU 24GB, 64GB", "--gpu-bandwidth", "936 GB/s", "--json"]
+        found = msgspec.json.decode(CliRunner().invoke(cli, words).stdout)
+        assert [gpu["bandwidth_bytes_per_s"] for gpu in found["machine"]["gpus"]] == [936 * 10**9] * 2
+        assert found["recommendations"][0]["basis"]["decode_tokens_per_s"] == "formula"
+        assert not any("--gpu-bandwidth" in line for line in found["recommendations"][0]["warnings"])
+
+    def test_a_catalogued_card_keeps_its_own(self) -> None:
+        words = ["recommend", "--simulate", "RTX 4090, 64GB", "--gpu-bandwidth", "1 GB/s", "--json"]
+        found = msgspec.json.decode(CliRunner().invoke(cli, words).stdout)
+        assert found["machine"]["gpus"][0]["bandwidth_bytes_per_s"] == 1008 * 10**9
