@@ -40,9 +40,9 @@ GAP = 8192
 """Floats per row between tensors, where the widest do not fit: what llama.cpp's allocator leaves unused. Read off its
 buffers for all five sizes."""
 
-LOGITS_GAP = 0.26
+BELOW_LOGITS = 0.35
 """The share of the graph's other tensors that lies below the logits when those are the largest. Read off for all five
-sizes; between 0 and 0.43, which is 31 MiB at most."""
+sizes up to 32K: between 0 and 0.63, which is 31 MiB at most. At 128K it is up to 110 MiB too much for the largest."""
 
 _FLOAT = 4
 _MASK_ELEMENT = 2  # the attention mask is f16 with flash attention
@@ -312,14 +312,16 @@ def compute_bytes(architecture: Architecture, shape: Shape, outputs: int = 1) ->
     Three moments can be the widest: the MLP, attention without flash attention, and the logits of many rows.
     """
     row = shape.rows * _FLOAT
+    masks = mask_bytes(architecture, shape)
     mlp = mlp_floats(architecture) * row
-    logits = outputs * architecture.vocab * _FLOAT + int(LOGITS_GAP * mlp)
-    moments = [mlp, logits]
+    # The masks are gone when the logits come, but their place is too small for so many.
+    logits = outputs * architecture.vocab * _FLOAT + max(int(BELOW_LOGITS * mlp), masks)
+    moments = [mlp + masks, logits]
     if not shape.flash_attention:
         queries = architecture.heads * architecture.head_dim_global
         floats = 3 * queries + 3 * architecture.hidden + 3 * per_layer_floats(architecture) // 2
-        moments.append((floats + architecture.heads * padded(shape.context_tokens)) * row)
-    return max(moments) + mask_bytes(architecture, shape) + rotation_bytes(architecture, shape)
+        moments.append((floats + architecture.heads * padded(shape.context_tokens)) * row + masks)
+    return max(moments) + rotation_bytes(architecture, shape)
 
 
 def mlp_floats(architecture: Architecture) -> int:

@@ -65,6 +65,17 @@ def test_what_else_changes_a_context(size: str, pairs: dict[str, Pair], ask: Ask
             check(list(memory.contexts(ask, pairs[size], call, shape, case)))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_callers_that_want_logits_of_every_row(size: str, pairs: dict[str, Pair], ask: Ask) -> None:
+    """llama.cpp's own defaults: half a GiB for the logits, and again for the drafter's."""
+    call = "llama-cpp-python"
+    for context in (4096, 8192, 32768):
+        shape = Shape(context_tokens=context, backend=call)
+        rows = list(memory.contexts(ask, pairs[size], call, shape, f"{size} {context}"))
+        check(rows)
+        assert next(row for row in rows if row.kind == "compute").reported > 512
+
+
 def test_the_native_engine_asks_as_the_estimate_thinks() -> None:
     from backends.native import target
 
