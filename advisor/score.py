@@ -16,16 +16,18 @@ from advisor.machine import Record
 class Taste(Record, frozen=True, kw_only=True):
     """What a doubling of speed is worth, in log(quality) / log(2): `below` the comfort level and `beyond` it.
 
-    `plenty`: how many times the comfort level is still worth something.
+    `plenty`: how many times the comfort level is still worth something. `beside`: what is lost where a model is not all
+    on the GPU: its prompts are read slowly, and the estimate is rougher.
     """
 
     below: float
     beyond: float
     plenty: float = 5.0
+    beside: float = 0.06
 
 
 TASTES: dict[Prefer, Taste] = {
-    "quality": Taste(below=0.03, beyond=0.008, plenty=16.0),
+    "quality": Taste(below=0.03, beyond=0.008, plenty=16.0, beside=0.02),
     "balanced": Taste(below=0.15, beyond=0.06),
     "speed": Taste(below=0.6, beyond=0.4, plenty=16.0),
 }
@@ -35,9 +37,6 @@ BELOW_FLOOR = 3.0
 """More than any two models differ in quality: what reaches the floor wins. Among those that do not, half the speed
 costs half the quality (`SLOPE_BELOW_FLOOR`)."""
 SLOPE_BELOW_FLOOR = 1.0
-
-OFF_GPU = 0.06
-"""For a model that is not all on the GPU: its prompts are read slowly and the estimate is rougher."""
 
 PATIENCE_MINUTES = 2.0
 IMPATIENCE = 0.03
@@ -54,7 +53,7 @@ def score(candidate: Candidate, terms: Terms) -> float:
     worth = log(max(candidate.quality, 0.01)) + OFFICIAL * official
     worth += speed_worth(felt_speed(candidate, terms), terms) - IMPATIENCE * long_reading(candidate, terms)
     if candidate.placement.mode != "gpu":
-        worth -= OFF_GPU
+        worth -= TASTES[terms.prefer].beside
     if candidate.speed.decode < terms.min_tokens_per_s:
         worth -= BELOW_FLOOR
     return worth
