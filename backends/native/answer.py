@@ -7,18 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from backends.native.engine import Engine
+from backends.native.sampling import Sampling
 from backends.native.tally import Tally, Timings
 from backends.native.text import Piece, Reader
 
 
 class Job(NamedTuple):
-    """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `stops`: texts that end the answer."""
+    """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `stops`: texts that end the answer.
+
+    `reuse`: keep what the cache holds of the prompt.
+    """
 
     prompt: Sequence[int]
     draft_tokens: int
     max_tokens: int | None = None
     stops: tuple[str, ...] = ()
     thoughts: bool = True
+    reuse: bool = False
 
 
 class Final(NamedTuple):
@@ -40,7 +45,9 @@ def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False
     piece, end = engine.target.model.piece, engine.end
     began = time.perf_counter()
     first = began
-    rounds = engine.generate(job.prompt, draft_tokens=job.draft_tokens, max_tokens=job.max_tokens, stopped=stopped)
+    rounds = engine.generate(
+        job.prompt, draft_tokens=job.draft_tokens, max_tokens=job.max_tokens, stopped=stopped, reuse=job.reuse
+    )
     for found in rounds:
         now = time.perf_counter()
         if not tally.tokens:
@@ -57,4 +64,8 @@ def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False
         reason = "cancelled"
     yield from reader.feed(b"", final=True)
     drafts = job.draft_tokens if engine.has_drafter else 0
-    yield Final(reason, tally.timings(prompt=len(job.prompt), prompt_seconds=first - began, draft_tokens=drafts), tally)
+    cached = engine.target.cached
+    timings = tally.timings(
+        prompt=len(job.prompt) - cached, prompt_seconds=first - began, draft_tokens=drafts, cached=cached
+    )
+    yield Final(reason, timings, tally)
