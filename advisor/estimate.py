@@ -23,6 +23,7 @@ from advisor.footprint import (
     Weights,
     assembled,
     drafter_load,
+    repacks,
 )
 from advisor.footprint import weights as catalogue_weights
 from advisor.gguf import Header
@@ -327,8 +328,7 @@ def finished(found: Estimate, reason: str, machine: Machine) -> Estimate:
 
 def repacked(found: Estimate) -> int:
     """What a processor with AVX2 holds in another layout beside the mapped file: of the part that is on it."""
-    features = found.machine.cpu.features
-    if not any(feature.startswith(("avx2", "avx512")) for feature in features):
+    if not repacks(found.machine.cpu):
         return 0
     mode = found.placement.mode
     if mode == "cpu":

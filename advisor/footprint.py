@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from advisor.catalog import Architecture, Drafter, DrafterFile, Projector, Quant
-from advisor.machine import Record
+from advisor.machine import Cpu, Record
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 
@@ -31,7 +31,10 @@ KV_BYTES_PER_32_ELEMENTS: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18
 """Quantised caches store blocks of 32 elements with an f16 scale."""
 
 REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "IQ4_NL"})
-"""Matrices that llama.cpp copies into another layout for processors with AVX2 (ggml/src/ggml-cpu/repack.cpp)."""
+"""Matrices that llama.cpp copies into another layout for processors of `REPACKING` (ggml/src/ggml-cpu/repack.cpp)."""
+
+REPACKING = frozenset({"avx2", "avx512f", "dotprod", "i8mm"})
+"""Instructions that those layouts are for; any of them."""
 
 MAPPED_ON_DEMAND = 4 * GIB
 """A lookup table above this is read row by row from the mapped file (`LLAMA_LAZY_MODE_AUTO`)."""
@@ -73,6 +76,11 @@ CALLERS = {
 """By backend; any other is taken for llama-server, which most of them run."""
 
 
+def repacks(cpu: Cpu) -> bool:
+    """Whether llama.cpp copies 4-bit matrices into another layout for this processor."""
+    return not REPACKING.isdisjoint(cpu.features)
+
+
 class Shape(Record, frozen=True, kw_only=True):
     """How a context is made. `sequences`: how many conversations share its `context_tokens` cells."""
 
@@ -98,8 +106,8 @@ class Weights(Record, frozen=True, kw_only=True):
 
     `per_layer_table`: looked up, never streamed. `embedding`: the token embedding, which is also the output head.
     `experts`: the routed experts. `metadata`: header and tokenizer. `layers`: everything else. `repacked`: of all
-    these, what llama.cpp copies into another layout on a processor with AVX2; the kernel can drop the file's own pages,
-    but not such a copy.
+    these, what llama.cpp copies into another layout on processors with AVX2 or better (`repacks`); the kernel can drop
+    the file's own pages, but not such a copy.
     """
 
     per_layer_table: int

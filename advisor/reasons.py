@@ -10,6 +10,7 @@ from advisor import simulate
 from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Terms, demand, least_memory, most_memory
 from advisor.catalog import Advice, ModelProfile, Quant
 from advisor.errors import NothingFits
+from advisor.footprint import repacks
 from advisor.machine import Machine
 from advisor.placement import Budget, budget, in_words, place, single_copy, usable_gpus
 
@@ -107,9 +108,9 @@ def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
         )
     if pick.drafter.enabled and any(gpu.vendor == "apple" for gpu in machine.gpus):
         yield "on some Macs drafting was measured to be slower than plain decoding: `advisor trial` finds out here"
-    if pick.placement.mode == "cpu" and single_copy(pick.load) + repacked(pick) > pick.limits.host:
-        copy = in_words(repacked(pick))
-        yield f"llama.cpp keeps a repacked copy of {copy} beside the file; --no-repack avoids it"
+    copy = pick.load.repacked if pick.placement.mode == "cpu" and repacks(machine.cpu) else 0
+    if copy and single_copy(pick.load) + copy > pick.limits.host:
+        yield f"llama.cpp keeps a repacked copy of {in_words(copy)} beside the file; --no-repack avoids it"
     minutes = terms.context_tokens / pick.speed.prefill / 60
     if minutes > LONG_PROMPT_MINUTES:
         yield f"a prompt that fills the context takes about {minutes:.0f} minutes to read"
@@ -119,13 +120,6 @@ def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
         yield f"{terms.use_case.concurrent_users} users share the context; the speed is that of one alone"
     if pick.placement.mode != "gpu" and usable_gpus(machine) and terms.backend.name not in CPU_ONLY_BACKENDS:
         yield "part of the model is not on the GPU: prompts are read slowly, and a smaller model would be faster"
-
-
-def repacked(pick: Candidate) -> int:
-    """What llama.cpp copies into another layout for a processor with AVX2 or better: all 4-bit matrices that it
-    multiplies with. The pages of the file behind them can be dropped, the copy cannot."""
-    weights = pick.load.weights
-    return weights.layers + weights.experts + weights.embedding if "Q4" in pick.quant.name else 0
 
 
 def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
