@@ -144,6 +144,7 @@ SHARED_BANDWIDTH = 150e9
 
 OLD = re.compile(r"\bgtx[ -](?:9|10)\d0|\b(?:tesla|quadro)?[ -]?p\d0\b|\bp\d00\b|jetson[ -]tx|\bvega\b|pro[ -]v3\d0")
 """GPUs without the integer instructions that llama.cpp's kernels are made for."""
+JETSON = re.compile(r"jetson|orin|\bthor\b|xavier")
 HBM = re.compile(r"\b(?:a30|[abhv][1-3]00|gh200)\b")
 INSTINCT = re.compile(r"\bmi\d{2,3}")
 
@@ -222,11 +223,14 @@ def predict(
 ) -> Speed:
     """The speed of one configuration, with the best draft length where it has a drafter."""
     gpu, cpu = stages(setup)
-    plain = 1 / step_seconds(setup, gpu, cpu, 1)
+    reads = token_reads(setup)
+    step, cache = step_seconds(setup, gpu, cpu, 1, reads), cache_seconds(gpu, cpu, reads)
+    plain = 1 / step
     plan = Plan(draft_tokens=0, gain=1.0)
     if drafter and file:
         plan = drafting(setup, drafter, file, output_kind, temperature)
-    slower, faster = spread(setup, gpu, cpu)
+    slower, faster = spread(gpu, cpu, cache / step)
+    full = step - cache + cache_seconds(gpu, cpu, token_reads(at_depth(setup, setup.context_tokens)))
     known = constants().drafting
     drafted = plan.draft_tokens > 0
     decode = plain * plan.gain
@@ -243,16 +247,20 @@ def predict(
         gain_low=plan.gain * exp(-known.slower) if drafted else 1.0,
         gain_high=plan.gain * exp(known.faster) if drafted else 1.0,
         prefill=prefill(setup, gpu, cpu),
-        full=plan.gain / step_seconds(at_depth(setup, setup.context_tokens), gpu, cpu, 1),
+        full=plan.gain / full,
     )
 
 
-def spread(setup: Setup, gpu: Stage | None, cpu: Stage | None) -> tuple[float, float]:
+def cache_seconds(gpu: Stage | None, cpu: Stage | None, reads: tuple[Reads, Reads]) -> float:
+    """Time that one token's reading of the cache takes."""
+    return sum(part.cache / stage.cache_per_s for stage, part in zip((gpu, cpu), reads, strict=True) if stage)
+
+
+def spread(gpu: Stage | None, cpu: Stage | None, cache_share: float) -> tuple[float, float]:
     """How much slower and faster it may be: as the less certain of its devices, and more the more of the time goes
     into the cache."""
     used = [stage for stage in (gpu, cpu) if stage is not None]
-    empty, now = (step_seconds(each, gpu, cpu, 1) for each in (at_depth(setup, 0), setup))
-    deep = CACHE_DOUBT * (1 - empty / now)
+    deep = CACHE_DOUBT * cache_share
     return hypot(max(stage.slower for stage in used), deep), hypot(max(stage.faster for stage in used), deep)
 
 
@@ -431,15 +439,20 @@ def gpu_stage(machine: Machine, devices: Mapping[str, Device], runtime: str = ""
     cards = usable_gpus(machine)
     if not cards:
         return None
+    return cards_stage(cards, tuple(devices.get(card.device or "") for card in cards), machine.memory.unified, runtime)
+
+
+@functools.lru_cache(maxsize=64)
+def cards_stage(cards: tuple[Gpu, ...], devices: tuple[Device | None, ...], unified: bool, runtime: str) -> Stage:
+    """`gpu_stage` of cards which the catalogue knows as `devices`; kept, for every file is asked about on them."""
     known = constants()
-    kinds = [gpu_kind(card, machine, runtime) for card in cards]
+    kinds = [kind_of(card, unified=unified, runtime=runtime) for card in cards]
     classes = [known.gpus[kind] for kind in kinds]
     memory = sum(card.memory_total_bytes for card in cards) or 1
     shares = [card.memory_total_bytes / memory for card in cards]
-    rates = [gpu_bandwidth(card, devices) for card in cards]
-    peaks = [gpu_flops(card, devices) * known.prompt.share[kind] for card, kind in zip(cards, kinds, strict=True)]
+    rates = [bandwidth(card, device) for card, device in zip(cards, devices, strict=True)]
+    peaks = [flops(device, rate) for device, rate in zip(devices, rates, strict=True)]
     wider = max(doubt(card, one) for card, one in zip(cards, classes, strict=True))
-    row_cost = known.drafting.row_cost
     return Stage(
         weights_per_s=in_turn(shares, [rate * one.efficiency for rate, one in zip(rates, classes, strict=True)]),
         cache_per_s=in_turn(shares, [rate * one.cache_efficiency for rate, one in zip(rates, classes, strict=True)]),
@@ -447,8 +460,8 @@ def gpu_stage(machine: Machine, devices: Mapping[str, Device], runtime: str = ""
         expert_layer_s=sum(share * one.expert_layer_us for share, one in zip(shares, classes, strict=True)) / 1e6,
         slower=hypot(max(one.slower for one in classes), wider),
         faster=hypot(max(one.faster for one in classes), wider),
-        row_cost=max(row_cost[kind] for kind in kinds),
-        flops=in_turn(shares, peaks),
+        row_cost=max(known.drafting.row_cost[kind] for kind in kinds),
+        flops=in_turn(shares, [peak * known.prompt.share[kind] for peak, kind in zip(peaks, kinds, strict=True)]),
     )
 
 
@@ -467,13 +480,18 @@ def doubt(gpu: Gpu, known: GpuClass) -> float:
 
 def gpu_kind(gpu: Gpu, machine: Machine, runtime: str = "") -> str:
     """The GPU's class: a key of `Constants.gpus`."""
+    return kind_of(gpu, unified=machine.memory.unified, runtime=runtime)
+
+
+def kind_of(gpu: Gpu, *, unified: bool, runtime: str = "") -> str:
+    """As `gpu_kind`; `unified`: the GPU works in main memory."""
     name = f"{gpu.device or ''} {gpu.name}".lower()
     if OLD.search(name):
         return "old"
     if gpu.vendor == "nvidia":
-        return nvidia_kind(name, machine, runtime)
+        return nvidia_kind(name, unified=unified, runtime=runtime)
     if gpu.vendor == "amd":
-        return amd_kind(gpu, name, machine, runtime)
+        return amd_kind(gpu, name, unified=unified, runtime=runtime)
     if gpu.vendor == "apple":
         return "apple-mlx" if runtime == "mlx" else "apple"
     if gpu.vendor == "intel":
@@ -481,47 +499,51 @@ def gpu_kind(gpu: Gpu, machine: Machine, runtime: str = "") -> str:
     return "other"
 
 
-def nvidia_kind(name: str, machine: Machine, runtime: str) -> str:
+def nvidia_kind(name: str, *, unified: bool, runtime: str) -> str:
     if runtime == "vllm":
         return "vllm"
     if "gb10" in name:
         return "gb10"
-    if machine.memory.unified or re.search(r"jetson|orin|\bthor\b|xavier", name):
+    if unified or JETSON.search(name):
         return "jetson"
     return "nvidia-hbm" if HBM.search(name) else "nvidia"
 
 
-def amd_kind(gpu: Gpu, name: str, machine: Machine, runtime: str) -> str:
+def amd_kind(gpu: Gpu, name: str, *, unified: bool, runtime: str) -> str:
     """Runtimes use Vulkan on AMD's integrated GPUs, and ROCm alone on its accelerators."""
-    if gpu.integrated or machine.memory.unified:
+    if gpu.integrated or unified:
         return "amd-vulkan" if (gpu.bandwidth_bytes_per_s or 0) > SHARED_BANDWIDTH else "amd-apu"
     if INSTINCT.search(name):
         return "amd-rocm"
     return f"amd-{runtime}" if runtime in ("vulkan", "rocm") else "amd"
 
 
-def gpu_bandwidth(gpu: Gpu, devices: Mapping[str, Device]) -> float:
+def bandwidth(gpu: Gpu, device: Device | None) -> float:
+    """Bytes per second."""
     if gpu.bandwidth_bytes_per_s:
         return float(gpu.bandwidth_bytes_per_s)
-    device = devices.get(gpu.device or "")
     return float(device.bandwidth) if device else ASSUMED_BANDWIDTH[gpu.vendor]
 
 
-def gpu_flops(gpu: Gpu, devices: Mapping[str, Device]) -> float:
+def flops(device: Device | None, rate: float) -> float:
     """Dense FP16 operations per second."""
-    device = devices.get(gpu.device or "")
     if device and device.compute_tflops > 0:
         return device.compute_tflops * 1e12
-    return gpu_bandwidth(gpu, devices) * ASSUMED_FLOPS_PER_BANDWIDTH
+    return rate * ASSUMED_FLOPS_PER_BANDWIDTH
 
 
 def cpu_stage(machine: Machine) -> Stage:
     """The processor: its memory and its cores, whichever is slower."""
+    known = machine.memory.bandwidth_bytes_per_s is not None
+    return cores_stage(
+        memory_rate(machine), max(1, machine.cpu.cores), vector_level(machine), 0.0 if known else UNKNOWN_BANDWIDTH
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def cores_stage(memory: float, cores: int, level: str, wider: float) -> Stage:
+    """`cpu_stage` of so many cores with these vector instructions; `memory` in bytes per second."""
     known, prompt = constants().cpu, constants().prompt
-    memory = memory_rate(machine)
-    level = vector_level(machine)
-    cores = max(1, machine.cpu.cores)
-    wider = 0.0 if machine.memory.bandwidth_bytes_per_s else UNKNOWN_BANDWIDTH
     limits = both_limits(memory * known.efficiency, cores * known.core_bytes_per_s[level])
     return Stage(
         weights_per_s=memory * known.efficiency,
