@@ -50,8 +50,9 @@ class Estimate(NamedTuple):
 
 KEPT_S = 30 * 24 * 3600
 """A reading is taken anew after a month: modules are added, machines throttle."""
-RETRY_S = 3600
-"""After a reading that failed or that other programs disturbed; the faster one is kept."""
+RETRY_S = 24 * 3600
+"""After a reading that failed or that other programs disturbed; the faster one is kept. Not sooner: a reading costs a
+third of a second and, for that long, up to an eighth of the memory that is free."""
 PLAUSIBLE = range(10**9, 2 * 10**12)
 """Bytes per second between which a kept reading is believed."""
 LARGEST_NOTE = 4096
