@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ CALLS: dict[str, dict[str, Any]] = {
 """By caller: what its contexts ask for; llama-server's depends on its slots."""
 KNOWN = {f"{size} llama-cpp-python 131072 f16" for size in ("26b", "31b")}
 """Cases whose compute buffer is known to be predicted too high, by about 100 MiB of 540: every row asks for logits."""
+SMALL_MODEL = 5 << 30
+"""Bytes; the RPC server allocates for real what it is asked to hold."""
 LARGEST_BUFFER = 20 << 30
 """Bytes; an allocation above is refused on a machine with 24 GB."""
 
@@ -186,6 +189,63 @@ def served(server: str, pair: Pair, shape: Shape, case: str, *, drafted: bool) -
         yield Compared(case, "drafter compute", draft.compute / MIB, sum(other["compute"].values()))
 
 
+def gpu_cases(server: Path, folder: Path) -> Iterator[Compared]:
+    """What is on a GPU and what stays in main memory, with llama.cpp's RPC server in the place of the GPU."""
+    models = load().models.values()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [str(server), "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as device:
+        time.sleep(1)
+        try:
+            with children(RPC_SERVER=address, LLAMA_CPP_LIB_PATH=str(server.parent)) as ask:
+                for model in models:
+                    pair = write_pair(folder, model, "Q4_0", pure=True)
+                    for context in (8192, 131072):
+                        yield from divided(ask, pair, Shape(context_tokens=context), f"{model.id} GPU {context}")
+        finally:
+            device.terminate()
+
+
+def beside(server: str | None, folder: Path) -> Iterator[Compared]:
+    """What needs llama-server, or the RPC server that is built with it (`-DGGML_RPC=ON`)."""
+    if server is None:
+        return
+    device = Path(server).with_name("ggml-rpc-server")
+    if device.exists():
+        yield from gpu_cases(device, folder)
+    yield from server_cases(server, folder)
+
+
+def divided(ask: Ask, pair: Pair, shape: Shape, case: str) -> Iterator[Compared]:
+    """One pair with all layers on the device."""
+    target, drafter = gguf.read(pair.target), gguf.read(pair.drafter)
+    held, architecture = shapes.weights(target), shapes.architecture(target)
+    draft = shapes.drafter_load(drafter, architecture, shape)
+    words = {"context": shape.context_tokens, "outputs": 4, "draft": {"outputs": 1}}
+    found = ask(kind="contexts", path=str(pair.target), drafter=str(pair.drafter), **words)
+    compute = footprint.compute_bytes(architecture, shape, 4)
+    rows = (
+        ("compute", compute, found["target"]["compute"], True),
+        ("staging", footprint.staging_bytes(architecture, shape), found["target"]["compute"], False),
+        ("drafter compute", draft.compute, found["drafter"]["compute"], True),
+        ("drafter staging", draft.staging, found["drafter"]["compute"], False),
+    )
+    for kind, predicted, reported, on_device in rows:
+        yield Compared(case, kind, predicted / MIB, part(reported, on_device=on_device))
+    if target.total_bytes < SMALL_MODEL:
+        buffers = ask(kind="weights", path=str(pair.target), repack=True, mapped=False)["model"]
+        device = sum(target.tensors.values()) - held.per_layer_table
+        yield Compared(case, "weights on GPU", device / MIB, part(buffers, on_device=True))
+        host = held.per_layer_table + held.embedding
+        yield Compared(case, "weights beside it", host / MIB, part(buffers, on_device=False))
+
+
+def part(reported: dict[str, float], *, on_device: bool) -> float:
+    return sum(size for name, size in reported.items() if name.startswith("RPC") == on_device)
+
+
 def started(server: str, words: list[str]) -> list[str]:
     """The log of a server until it answers; then it is ended."""
     with socket.socket() as free:
@@ -249,7 +309,7 @@ def main() -> int:
                 print(row, flush=True)
         if server is None:
             print("no llama-server: set LLAMA_SERVER to compare with its log")
-        for row in server_cases(server, Path(folder)) if server else ():
+        for row in beside(server, Path(folder)):
             rows.append(row)
             if not arguments.quick:
                 print(row, flush=True)

@@ -1,5 +1,8 @@
 """What llama.cpp allocates for a file, as it logs it; run as a child process, because a failed assertion ends it.
 
+With `RPC_SERVER` (host:port of llama.cpp's `ggml-rpc-server`) and `LLAMA_CPP_LIB_PATH` (a llama.cpp built with RPC), a
+second device takes the place of a GPU.
+
 `python -m tests.tools.allocations` reads cases as JSON lines on standard input and answers one JSON line each. Nothing
 of the size of a model is ever filled: buffers of weights are allocated and the load is stopped before the first byte
 is read, and contexts are made of models whose allocations llama.cpp only simulates (`no_alloc`).
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,10 +33,17 @@ KV_SIZE = re.compile(r": size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers")
 
 
 @contextmanager
-def children() -> Iterator[Any]:
-    """A function that answers a case by a child process."""
+def children(**environment: str) -> Iterator[Any]:
+    """A function that answers a case by a child process, which has this added to its environment."""
     command = [sys.executable, "-m", "tests.tools.allocations"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
 
@@ -63,6 +74,15 @@ def parse(lines: list[str]) -> dict[str, Any]:
     return found
 
 
+def add_device(folder: Path, server: str) -> None:
+    """Make an RPC server a device of this process."""
+    rpc, ggml = ctypes.CDLL(str(folder / "libggml-rpc.so")), ctypes.CDLL(str(folder / "libggml.so"))
+    rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
+    rpc.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
+    ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
+    ggml.ggml_backend_register(rpc.ggml_backend_rpc_add_server(server.encode()))
+
+
 class Runtime:
     """llama.cpp in this process, its log kept."""
 
@@ -84,6 +104,8 @@ class Runtime:
         self.keep, self.stop = keep, stop
         lib.llama_log_set(keep, ctypes.c_void_p(0))
         lib.llama_backend_init()
+        if server := os.environ.get("RPC_SERVER"):
+            add_device(Path(os.environ["LLAMA_CPP_LIB_PATH"]), server)
 
     def weights(self, path: str, *, repack: bool, mapped: bool) -> dict[str, Any]:
         """The buffers of a file's weights."""
