@@ -62,7 +62,8 @@ class Draft(Record, frozen=True, kw_only=True):
 
 
 class Question(Record, frozen=True, kw_only=True):
-    """How the subject is to run. `reserve`: bytes to leave free on each device, None for the usual margins."""
+    """How the subject is to run. `reserve`: bytes to leave free on each device, None for the usual margins.
+    `projector`: bytes of the multimodal projector, 0 without."""
 
     context_tokens: int
     depth_tokens: int
@@ -70,6 +71,7 @@ class Question(Record, frozen=True, kw_only=True):
     micro_batch: int
     backend: Availability
     reserve: int | None = None
+    projector: int = 0
 
 
 class Estimate(Record, frozen=True, kw_only=True):
@@ -187,6 +189,7 @@ def question(
     kv_type: KvType = "f16",
     micro_batch: int = 512,
     reserve: int | None = None,
+    projector: bool = False,
 ) -> Question:
     """How it is to run, with the defaults filled in.
 
@@ -202,6 +205,8 @@ def question(
         raise UsageError(f"a depth of {at:,} tokens: 0 to the context's {tokens:,} are possible")
     if not 1 <= micro_batch <= LARGEST_MICRO_BATCH:
         raise UsageError(f"a micro-batch of {micro_batch:,} rows: 1 to {LARGEST_MICRO_BATCH:,} are possible")
+    if projector and subject.profile is None:
+        raise UsageError(f"no projector is known for {subject.name}", hint="leave out --projector")
     return Question(
         context_tokens=tokens,
         depth_tokens=at,
@@ -209,6 +214,7 @@ def question(
         micro_batch=micro_batch,
         backend=backend,
         reserve=reserve,
+        projector=int(subject.profile.projector.bytes) if projector and subject.profile else 0,
     )
 
 
@@ -287,6 +293,7 @@ def demand(subject: Subject, asked: Question, draft: Draft | None) -> Footprint:
         shape,
         drafter=draft_load(subject, draft, shape) if draft else None,
         draft_tokens=draft.record.draft_tokens if draft else 0,
+        projector=asked.projector,
     )
 
 

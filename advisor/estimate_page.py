@@ -18,6 +18,7 @@ GLYPHS = {
     "weights": ("█", "#", "blue"),
     "KV cache": ("▓", "=", "cyan"),
     "compute": ("▒", "+", "magenta"),
+    "projector": ("▚", "%", "yellow"),
     "drafter": ("▞", "*", "green"),
     "free": ("·", ".", "dim"),
 }
@@ -108,6 +109,7 @@ def segments(document: EstimateDocument) -> list[Slice]:
         "weights": memory.weights_bytes,
         "KV cache": memory.kv_cache_bytes,
         "compute": memory.compute_bytes,
+        "projector": memory.projector_bytes,
         "drafter": memory.drafter_bytes,
         "free": max(0, memory.headroom_bytes),
     }
@@ -128,6 +130,7 @@ def parts(document: EstimateDocument) -> Table:
         ("KV cache, sliding layers", memory.kv_sliding_bytes, "fixed"),
         ("compute buffers", memory.compute_bytes - memory.output_bytes, ""),
         ("outputs", memory.output_bytes, ""),
+        ("projector", memory.projector_bytes, "without its own scratch"),
         ("drafter", memory.drafter_bytes, "weights and buffers"),
         (
             "total",

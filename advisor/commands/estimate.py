@@ -42,6 +42,7 @@ Exit codes: 0 it fits, 2 wrong usage, 3 it does not fit (the estimate is printed
 @click.option("--ubatch", type=int, default=512, show_default=True, metavar="N", help="Rows computed at once.")
 @click.option("--drafter", metavar="FILE", help="A drafter GGUF; the catalogue's, where it pays, by default.")
 @click.option("--no-drafter", is_flag=True, help="Without a drafter.")
+@click.option("--projector", is_flag=True, help="With the projector for images and audio.")
 @click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
 @click.option(
     "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
@@ -60,6 +61,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     ubatch: int,
     drafter: str | None,
     no_drafter: bool,
+    projector: bool,
     backend: str | None,
     spec: str | None,
     file: Path | None,
@@ -86,6 +88,7 @@ def command(  # noqa: PLR0917 - click passes them by name
         kv_type=cast(KvType, kv_type),
         micro_batch=ubatch,
         reserve=None if reserve is None else the_reserve(reserve),
+        projector=projector,
     )
     draft = None if no_drafter else the_draft(drafter, subject)
     refusal = estimate.no_drafter_reason(chosen, switched_off=no_drafter, draft=draft)

@@ -129,6 +129,15 @@ def test_what_does_not_fit_is_estimated_all_the_same(capsys: pytest.CaptureFixtu
     adds_up(document)
 
 
+def test_projector(capsys: pytest.CaptureFixture[str]) -> None:
+    _, without = run(capsys, "12b", *GPU, "--no-drafter")
+    _, document = run(capsys, "12b", *GPU, "--no-drafter", "--projector")
+    adds_up(document)
+    size = document["memory"]["projector_bytes"]
+    assert size == CATALOG.models["12b"].projector.bytes
+    assert document["memory"]["device_bytes"] - without["memory"]["device_bytes"] == size
+
+
 def test_reserve(capsys: pytest.CaptureFixture[str]) -> None:
     budgets = [run(capsys, "e2b", *GPU, "--reserve", size)[1]["memory"]["budget_bytes"] for size in ("0", "2GiB")]
     assert budgets[0] - budgets[1] == 2 << 30
@@ -152,6 +161,7 @@ def test_reserve(capsys: pytest.CaptureFixture[str]) -> None:
         ("e2b", "--drafter", "x.gguf", "--no-drafter"),
         ("e9b",),
         ("x.gguf", "--quant", "Q8_0"),
+        ("demo", "--projector"),
         ("hf:nothing",),
         ("e2b", "--simulate", "cpu", "--machine", "x.json"),
     ],
