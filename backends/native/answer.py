@@ -15,7 +15,7 @@ from backends.native.text import Piece, Reader
 class Job(NamedTuple):
     """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `stops`: texts that end the answer.
 
-    `reuse`: keep what the cache holds of the prompt.
+    `reuse`: keep what the cache holds of the prompt; `sampling`: how tokens are chosen.
     """
 
     prompt: Sequence[int]
@@ -24,6 +24,7 @@ class Job(NamedTuple):
     stops: tuple[str, ...] = ()
     thoughts: bool = True
     reuse: bool = False
+    sampling: Sampling = Sampling()
 
 
 class Final(NamedTuple):

@@ -86,6 +86,7 @@ class Engine:
         draft_tokens: int = 0,
         max_tokens: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        reuse: bool = False,
     ) -> Iterator[Round]:
         """Answer `prompt` greedily, round by round, until a token of `end`, `max_tokens`, or `stopped`.
 
@@ -93,13 +94,14 @@ class Engine:
             draft_tokens: guesses a round; 0 decodes plainly. The answer is the same.
             max_tokens: most tokens of the answer; None: whatever fits.
             stopped: asked before each round and each micro-batch of the prompt.
+            reuse: do not read again what the cache holds of the prompt's beginning.
 
         Raises:
             ContextFull: prompt and answer do not fit; nothing was generated.
             UsageError: an empty prompt, or too many drafts.
         """
         limit = self._limit(prompt, draft_tokens, max_tokens)
-        first = self.target.prefill(prompt, stopped) if limit else None
+        first = self.target.prefill(prompt, stopped, reuse=reuse) if limit else None
         if first is None:
             return
         token = int(first[0].argmax())

@@ -29,6 +29,8 @@ Hidden = npt.NDArray[np.float32]
 
 ERROR, CONTINUED = 4, 5
 NO_SLOT = 1
+SLIDING_ONLY = 1
+"""LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: of a saved state only the sliding layers' cells; the others still have theirs."""
 MAX_PIECE = 256
 """Bytes of the longest token text."""
 log: deque[str] = deque(maxlen=20)
@@ -256,6 +258,8 @@ class Context:
             )
         self.tokens = int(lib.llama_n_ctx(self.handle))
         self._memory = lib.llama_get_memory(self.handle)
+        self.window = int(lib.llama_model_n_swa(model.handle))
+        """Tokens that the sliding layers see; 0 where none slides."""
         self._views: dict[tuple[int, int, int], npt.NDArray[np.float32]] = {}
         self._decode, self._get_logits = lib.llama_decode, lib.llama_get_logits
         if hidden:
@@ -309,6 +313,28 @@ class Context:
 
     def clear(self) -> None:
         api().llama_memory_clear(self._memory, False)
+
+    @property
+    def first(self) -> int:
+        """The first position that all layers hold; -1 when the cache is empty."""
+        return int(api().llama_memory_seq_pos_min(self._memory, 0))
+
+    @property
+    def saved_bytes(self) -> int:
+        """What `save` would take."""
+        return int(api().llama_state_seq_get_size_ext(self.handle, 0, SLIDING_ONLY))
+
+    def save(self) -> npt.NDArray[np.uint8]:
+        """A copy of the sliding layers' cells."""
+        cells = np.empty(self.saved_bytes, np.uint8)
+        pointer = cells.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        size = api().llama_state_seq_get_data_ext(self.handle, pointer, len(cells), 0, SLIDING_ONLY)
+        return cells[:size]
+
+    def restore(self, cells: npt.NDArray[np.uint8]) -> bool:
+        """Put saved cells back; False where llama.cpp refuses: the cache must be cleared then."""
+        pointer = cells.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return bool(api().llama_state_seq_set_data_ext(self.handle, pointer, len(cells), 0, SLIDING_ONLY))
 
     def close(self) -> None:
         if self.handle:

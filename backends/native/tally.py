@@ -9,10 +9,12 @@ from backends.native.engine import Round
 class Timings(Record, frozen=True, kw_only=True):
     """Of one request, named as llama-server names them; milliseconds, tokens and tokens per second.
 
+    `cache_n`: tokens of the prompt that were in the cache; `prompt_n`: those that were read.
     `predicted_per_second` is of decoding alone: the first token belongs to the prompt. `accepted_per_position`: of the
     rounds that drafted a first, second, ... token, the share in which it was right.
     """
 
+    cache_n: int = 0
     prompt_n: int
     prompt_ms: float
     prompt_per_second: float
@@ -70,8 +72,9 @@ class Tally:
         """Decoded tokens per second; 0 where only the first token came."""
         return max(0, self.tokens - 1) / self.seconds if self.seconds > 0 else 0.0
 
-    def timings(self, *, prompt: int, prompt_seconds: float, draft_tokens: int) -> Timings:
+    def timings(self, *, prompt: int, prompt_seconds: float, draft_tokens: int, cached: int = 0) -> Timings:
         return Timings(
+            cache_n=cached,
             prompt_n=prompt,
             prompt_ms=1000 * prompt_seconds,
             prompt_per_second=prompt / prompt_seconds if prompt_seconds > 0 else 0.0,

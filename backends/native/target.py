@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from backends.native.library import Batch, Context, ContextFull, Hidden, Logits, Model
+from backends.native.reuse import Reuse, Tokens
 from backends.native.threads import Threads
 
 MICRO_BATCH = 512
@@ -45,6 +48,10 @@ class Target:
         )
         self.length = 0
         """Tokens in the cache."""
+        self.cached = 0
+        """Tokens of the last prompt that were in the cache already."""
+        self.reuse = Reuse(self.context)
+        self._tokens: Tokens = np.zeros(self.context.tokens, np.int32)
         self.threads = Threads(threads)
         self._batch = Batch(max(micro_batch, MAX_DRAFT + 1))
 
@@ -53,8 +60,13 @@ class Target:
         """Tokens that still fit."""
         return self.context.tokens - self.length
 
-    def prefill(self, tokens: Sequence[int], stopped: Callable[[], bool] = lambda: False) -> Logits | None:
-        """Read a prompt into an emptied cache; scores after its last token, shape [1, vocabulary]; None when stopped.
+    def prefill(
+        self, tokens: Sequence[int], stopped: Callable[[], bool] = lambda: False, *, reuse: bool = False
+    ) -> Logits | None:
+        """Read a prompt; scores after its last token, shape [1, vocabulary]; None when stopped.
+
+        Args:
+            reuse: keep what the cache already holds of the prompt's beginning (`cached` says how much).
 
         Raises:
             ContextFull: the prompt leaves no room for an answer; nothing was read.
@@ -65,13 +77,26 @@ class Target:
                 "it and the answer",
                 hint="shorten the prompt or ask for a longer context",
             )
-        self.context.clear()
-        self.length = 0
-        for begin in range(0, len(tokens), self.context.micro_batch):
+        if reuse:
+            self.length = self.reuse.back(self._tokens[: self.length], tokens)
+        else:
+            self._empty()
+        self.cached = self.length
+        checkpoint = self.reuse.wants(tokens, self.length) if reuse else 0
+        while self.length < len(tokens):
             if stopped():
                 return None
-            self._decode(tokens[begin : begin + self.context.micro_batch], all_wanted=False)
+            end = min(self.length + self.context.micro_batch, len(tokens))
+            end = checkpoint if self.length < checkpoint < end else end
+            self._decode(tokens[self.length : end], all_wanted=False)
+            if self.length == checkpoint:
+                self.reuse.take(checkpoint)
         return self.context.logits(1)
+
+    def _empty(self) -> None:
+        self.context.clear()
+        self.reuse.checkpoints.clear()
+        self.length = 0
 
     def step(self, tokens: Sequence[int]) -> Logits:
         """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary]."""
@@ -84,6 +109,7 @@ class Target:
     def _decode(self, tokens: Sequence[int], *, all_wanted: bool) -> None:
         self._batch.fill(tokens, self.length, all_wanted=all_wanted)
         self.context.decode(self._batch)
+        self._tokens[self.length : self.length + len(tokens)] = tokens
         self.length += len(tokens)
 
     def hidden(self, row: int) -> Hidden:
