@@ -10,7 +10,7 @@ import msgspec
 from advisor.catalog import Catalog, Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.footprint import Footprint, KvType, Shape, footprint
 from advisor.machine import Availability, Machine, Record
-from advisor.placement import Budget, Placement, budget, in_words, place, single_copy
+from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 
@@ -26,6 +26,10 @@ UNREAD_MODALITIES: dict[str, frozenset[str]] = {
 }
 """What a backend cannot take in although the model could: the native engine loads no projector, and Ollama's library
 offers Gemma 4 with text and images only (its tags, October 2026)."""
+
+SLOW_GPU = 0.75
+"""Of main memory's bandwidth; a GPU reaches more of its own than a processor does."""
+LEAST_MEMORY_RATE = 10_000_000_000
 
 LOWER_IS_BETTER = frozenset({"omnidocbench", "fleurs"})
 
@@ -97,12 +101,25 @@ class Site(Record, frozen=True, kw_only=True):
 def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | None = None) -> Site:
     """The machine as the chosen backend sees it; with `gpu` given, as one would that has the GPUs or not."""
     if gpu is None:
-        gpu = terms.backend.name not in CPU_ONLY_BACKENDS
+        gpu = uses_gpus(terms, machine)
     seen = machine if gpu else without_gpus(machine)
     qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
     return Site(
         machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog, qualities=qualities
     )
+
+
+def uses_gpus(terms: Terms, machine: Machine) -> bool:
+    return terms.backend.name not in CPU_ONLY_BACKENDS and not gpus_are_slow(machine)
+
+
+def gpus_are_slow(machine: Machine) -> bool:
+    """Whether the GPUs read their memory more slowly than the processor reads its own: an old card in a server is
+    better left out."""
+    rates = [gpu.bandwidth_bytes_per_s for gpu in usable_gpus(machine)]
+    known = [rate for rate in rates if rate is not None]
+    memory = machine.memory.bandwidth_bytes_per_s or LEAST_MEMORY_RATE
+    return bool(rates) and len(known) == len(rates) and max(known) < SLOW_GPU * memory
 
 
 def evaluate(model: ModelProfile, quant: Quant, terms: Terms, site: Site) -> Candidate | Rejected:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import msgspec
 
 from advisor import simulate
-from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Terms, demand, least_memory, most_memory
+from advisor.candidates import (
+    CPU_ONLY_BACKENDS,
+    Candidate,
+    Terms,
+    demand,
+    gpus_are_slow,
+    least_memory,
+    most_memory,
+    uses_gpus,
+)
 from advisor.catalog import Advice, ModelProfile, Quant
 from advisor.errors import NothingFits
 from advisor.footprint import repacks
@@ -98,28 +107,41 @@ def warnings(pick: Candidate, terms: Terms, machine: Machine) -> tuple[str, ...]
 def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
     yield from simulate.assumptions(machine)
     yield from backend_warnings(terms, machine)
-    if pick.placement.mode != "cpu":
-        for name in dict.fromkeys(gpu.name for gpu in usable_gpus(machine) if gpu.bandwidth_bytes_per_s is None):
-            yield f"{name} is not in the catalogue, so its speed is a guess: --gpu-bandwidth tells it"
+    yield from speed_warnings(pick, terms)
+    yield from gpu_warnings(pick, terms, machine)
+    copy = pick.load.repacked if pick.placement.mode == "cpu" and repacks(machine.cpu) else 0
+    if copy and single_copy(pick.load) + copy > pick.limits.host:
+        yield f"llama.cpp keeps a repacked copy of {in_words(copy)} beside the file; --no-repack avoids it"
+    if terms.use_case.concurrent_users > 1:
+        yield f"{terms.use_case.concurrent_users} users share the context; the speed is that of one alone"
+
+
+def speed_warnings(pick: Candidate, terms: Terms) -> Iterator[str]:
     if pick.speed.decode < terms.min_tokens_per_s:
         yield (
             f"slower than the {terms.min_tokens_per_s:g} tok/s that {terms.use_case.name.lower()} asks for: "
             "nothing better is faster here"
         )
-    if pick.drafter.enabled and any(gpu.vendor == "apple" for gpu in machine.gpus):
-        yield "on some Macs drafting was measured to be slower than plain decoding: `advisor trial` finds out here"
-    copy = pick.load.repacked if pick.placement.mode == "cpu" and repacks(machine.cpu) else 0
-    if copy and single_copy(pick.load) + copy > pick.limits.host:
-        yield f"llama.cpp keeps a repacked copy of {in_words(copy)} beside the file; --no-repack avoids it"
     minutes = terms.context_tokens / pick.speed.prefill / 60
     if minutes > LONG_PROMPT_MINUTES:
         yield f"a prompt that fills the context takes about {minutes:.0f} minutes to read"
     if pick.speed.full < SLOWED * pick.speed.decode:
         yield f"about {pick.speed.full:.0f} tok/s once the context of {terms.context_tokens:,} tokens is full"
-    if terms.use_case.concurrent_users > 1:
-        yield f"{terms.use_case.concurrent_users} users share the context; the speed is that of one alone"
-    if pick.placement.mode != "gpu" and usable_gpus(machine) and terms.backend.name not in CPU_ONLY_BACKENDS:
+
+
+def gpu_warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
+    cards = usable_gpus(machine)
+    if not cards or terms.backend.name in CPU_ONLY_BACKENDS:
+        return
+    if gpus_are_slow(machine):
+        yield "the GPU reads its memory more slowly than the processor reads its own, so it is left out"
+    elif pick.placement.mode != "gpu":
         yield "part of the model is not on the GPU: prompts are read slowly, and a smaller model would be faster"
+    if pick.drafter.enabled and any(gpu.vendor == "apple" for gpu in cards):
+        yield "on some Macs drafting was measured to be slower than plain decoding: `advisor trial` finds out here"
+    if pick.placement.mode != "cpu":
+        for name in dict.fromkeys(gpu.name for gpu in cards if gpu.bandwidth_bytes_per_s is None):
+            yield f"{name} is not in the catalogue, so its speed is a guess: --gpu-bandwidth tells it"
 
 
 def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
@@ -136,7 +158,7 @@ def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
 
 def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine) -> NothingFits:
     """The error that says what it would take."""
-    limits = budget(machine, gpu=terms.backend.name not in CPU_ONLY_BACKENDS, reserve=terms.reserve_bytes)
+    limits = budget(machine, gpu=uses_gpus(terms, machine), reserve=terms.reserve_bytes)
     files = [(least_memory(model, quant, terms), model, quant) for model, quant in capable]
     needed, model, quant = min(files, key=lambda entry: entry[0])
     room = f"{in_words(most_memory(limits))} can be used ({'; '.join(limits.notes)})"

@@ -155,6 +155,18 @@ class TestBackends:
         assert any("native cannot do this" in line for line in answer.recommendations[0].warnings)
 
 
+class TestSlowGpus:
+    def test_an_old_card_in_a_server_is_left_out(self) -> None:
+        card = msgspec.structs.replace(simulated("GTX 1050 Ti, 64GB").gpus[0], bandwidth_bytes_per_s=112_000_000_000)
+        server = real(memory=256, cores=64, bandwidth=460e9)
+        found = ask(msgspec.structs.replace(server, gpus=(card,))).recommendations[0]
+        assert found.candidate.placement.mode == "cpu"
+        assert any("left out" in line for line in found.warnings)
+
+    def test_in_a_desktop_it_is_used(self) -> None:
+        assert ask("GTX 1080 Ti, 32GB").recommendations[0].candidate.placement.mode == "gpu"
+
+
 class TestTheArticlesPlaces:
     """May 2026: its answers where its reasons hold, and what has overruled them since."""
 
