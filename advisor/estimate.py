@@ -335,7 +335,7 @@ def finished(found: Estimate, reason: str, machine: Machine) -> Estimate:
 
 def repacked(found: Estimate) -> int:
     """What a processor with AVX2 holds in another layout beside the mapped file: of the part that is on it."""
-    if not repacks(found.machine.cpu):
+    if not repacks(found.machine.cpu) or not is_mapped(found):
         return 0
     mode = found.placement.mode
     if mode == "cpu":
@@ -349,13 +349,18 @@ def repacked(found: Estimate) -> int:
     return 0
 
 
+def is_mapped(found: Estimate) -> bool:
+    """Whether the backend maps the file; where it does not, a repacked matrix takes the place of the file's own."""
+    return Shape(context_tokens=1, backend=found.question.backend.name).caller.mapped
+
+
 def mapped(found: Estimate) -> int:
     """Bytes of the file that are mapped into main memory: the kernel can drop them, and reads them again."""
     held = found.load.weights
     mode = found.placement.mode
-    if mode == "cpu":
-        return held.file
-    if found.limits.unified:
+    if not is_mapped(found):
+        return 0
+    if mode == "cpu" or found.limits.unified:
         return held.file
     moved = found.placement.cpu_expert_layers
     if mode == "experts-on-cpu":

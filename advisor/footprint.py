@@ -57,19 +57,21 @@ class Caller(Record, frozen=True, kw_only=True):
     `outputs`: rows of one decode that may ask for logits; None for those of each sequence and its drafted tokens.
     `hidden_rows`: rows whose state is kept for a drafter; None for as many as there are outputs.
     `drafter_rows`: micro-batch of the drafter's context; None for the target's. `drafter_outputs`: as `outputs`.
+    `mapped`: the file is mapped, so that its pages can be dropped and the tied head is no second copy.
     """
 
     outputs: int | None = None
     hidden_rows: int | None = None
     drafter_rows: int | None = None
     drafter_outputs: int | None = None
+    mapped: bool = True
     source: str
 
 
 LLAMA_SERVER = Caller(hidden_rows=2048, source="llama.cpp tools/server, common/speculative.cpp; its batch is 2048 rows")
 CALLERS = {
     "llama.cpp": LLAMA_SERVER,
-    "ollama": LLAMA_SERVER,
+    "ollama": Caller(hidden_rows=512, mapped=False, source="argv of Ollama's llama-server: -b 512 --load-mode none"),
     "native": Caller(outputs=16, drafter_rows=1, drafter_outputs=1, source="backends/native: MAX_DRAFT + 1 rows"),
     "llama-cpp-python": Caller(outputs=1 << 30, drafter_outputs=1 << 30, source="llama_context_default_params"),
 }
@@ -138,7 +140,8 @@ class DrafterLoad(Record, frozen=True, kw_only=True):
 class Footprint(Record, frozen=True, kw_only=True):
     """Everything that one configuration allocates, in bytes, before any device is chosen. `compute` includes
     `output`, and `kv_cache` is `kv_global` and `kv_sliding` together. `staging`: scratch in main memory beside a GPU
-    that holds all layers, for the inputs of its graph."""
+    that holds all layers, for the inputs of its graph. `second_head`: the embedding's copy where the file is not mapped
+    and all is in one memory."""
 
     layers: int
     weights: Weights
@@ -150,6 +153,7 @@ class Footprint(Record, frozen=True, kw_only=True):
     kv_sliding: int = 0
     output: int = 0
     staging: int = 0
+    second_head: int = 0
 
     @property
     def repacked(self) -> int:
@@ -208,6 +212,7 @@ def assembled(
         kv_sliding=sliding,
         output=output,
         staging=staging_bytes(architecture, shape),
+        second_head=0 if shape.caller.mapped else held.embedding,
     )
 
 

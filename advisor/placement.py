@@ -167,8 +167,9 @@ def unified_demand(load: Footprint) -> Demand:
 
 
 def single_copy(load: Footprint) -> int:
-    """One memory, no tensor twice."""
-    return load.weights.file + load.kv_cache + load.compute + load.projector + drafter_demand(load.drafter).device
+    """One memory: no tensor twice, but for the tied head where the file is not mapped."""
+    weights = load.weights.file + load.second_head
+    return weights + load.kv_cache + load.compute + load.projector + drafter_demand(load.drafter).device
 
 
 def drafter_demand(drafter: DrafterLoad | None) -> Demand:

@@ -129,6 +129,16 @@ def test_what_does_not_fit_is_estimated_all_the_same(capsys: pytest.CaptureFixtu
     adds_up(document)
 
 
+def test_ollama_maps_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its server loads the whole file into memory of its own, the tied head twice: nothing that could be dropped."""
+    _, ours = run(capsys, "12b", *CPU, "--no-drafter")
+    _, theirs = run(capsys, "12b", *CPU, "--no-drafter", "--backend", "ollama")
+    assert theirs["memory"]["mapped_bytes"] == theirs["memory"]["repacked_bytes"] == 0
+    more = theirs["memory"]["weights_bytes"] - ours["memory"]["weights_bytes"]
+    assert more / MIB == pytest.approx(540, abs=1)
+    adds_up(theirs)
+
+
 def test_projector(capsys: pytest.CaptureFixture[str]) -> None:
     _, without = run(capsys, "12b", *GPU, "--no-drafter")
     _, document = run(capsys, "12b", *GPU, "--no-drafter", "--projector")
