@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from advisor import speculation, speed
 from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, load
 from advisor.footprint import weights
-from advisor.speed import Reads, Stage
+from advisor.speed import GpuClass, Reads, Stage
 from profiles.measurements.placed import experts_moved
 from profiles.measurements.rows import GB, MODELS, kind_of, number, quant_of, table
 
@@ -67,13 +67,14 @@ class Pair(NamedTuple):
     excluded: str
 
 
-def measured(catalog: Catalog | None = None) -> list[Pair]:
-    known = catalog or load()
-    pairs = (pair(line, known) for line in table("gemma4.csv") if line["method"] == "mtp" and line["speedup"])
+def measured(gpus: Mapping[str, GpuClass] | None = None) -> list[Pair]:
+    """Every measured gain; `gpus`: constants of the classes, those on file by default."""
+    known, classes = load(), gpus or speed.constants().gpus
+    pairs = (pair(line, known, classes) for line in table("gemma4.csv") if line["method"] == "mtp" and line["speedup"])
     return [one for one in pairs if one is not None]
 
 
-def pair(line: dict[str, str], catalog: Catalog) -> Pair | None:
+def pair(line: dict[str, str], catalog: Catalog, gpus: Mapping[str, GpuClass]) -> Pair | None:
     """None where the model is not known."""
     model = catalog.models.get(MODELS.get(line["model"].split(" (")[0], ""))
     if model is None:
@@ -81,7 +82,7 @@ def pair(line: dict[str, str], catalog: Catalog) -> Pair | None:
     kind = kind_of(line["class"], line["backend"], line["device"], line["runtime"])
     kind = {"nvidia-multi": "nvidia", "nvidia-unknown": "nvidia"}.get(kind, kind)
     bandwidth = number(line["bandwidth_gb_s"]) * GB or ASSUMED_BANDWIDTH.get(kind, 500 * GB)
-    stage, reads = stage_of(kind, bandwidth), reads_of(line, model)
+    stage, reads = stage_of(gpus[kind], bandwidth), reads_of(line, model)
     host = None
     if moved := experts_moved(line["offload"]):
         reads, there = part_moved(reads, moved, model.architecture)
@@ -122,8 +123,7 @@ ASSUMED_HOST = Stage(
 """A desktop of eight cores, where a row says nothing of the processor beside the GPU."""
 
 
-def stage_of(kind: str, bandwidth: float) -> Stage:
-    known = speed.constants().gpus[kind]
+def stage_of(known: GpuClass, bandwidth: float) -> Stage:
     return Stage(
         weights_per_s=bandwidth * known.efficiency,
         cache_per_s=bandwidth * known.cache_efficiency,
@@ -247,9 +247,9 @@ def right_sign(found: float, actual: float) -> bool:
     return abs(np.log(actual)) < SAME or (found > 1) == (actual > 1)
 
 
-def fitted() -> dict[str, Any]:
-    """`DraftingClass` of `advisor.speed`."""
-    pairs = [one for one in measured() if not one.excluded]
+def fitted(gpus: Mapping[str, GpuClass]) -> dict[str, Any]:
+    """`DraftingClass` of `advisor.speed`, where the classes of GPUs have these constants."""
+    pairs = [one for one in measured(gpus) if not one.excluded]
     *rows, layers, round_cost = np.exp(estimate(pairs)).tolist()
     errors = np.array([np.log(found / one.gain) for one, found in left_out(pairs) if one.kind != "apple-mlx"])
     return {

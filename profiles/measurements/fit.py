@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from advisor.speed import GpuClass, both_limits
 from profiles.measurements import drafting, llmfit, placed, prompts
 from profiles.measurements.rows import RUNTIMES_OF_THEIR_OWN, Row, measured, others, runtimes
 
@@ -42,8 +43,8 @@ APART = frozenset({"old", "amd-apu", "jetson", "intel", "vllm", "apple-mlx"})
 """Classes that are no evidence for their family: hardware or runtime of another kind."""
 
 START = np.log([1 / 0.87, 80e-6, 35e-6, 1 / 0.4])
-"""Efficiency, seconds per layer, more per layer with routed experts, cache efficiency: about what facts of one card
-gave (RTX 3090), where the fit starts."""
+"""Efficiency, seconds per layer, more per layer with routed experts, cache efficiency: about what figures of one card
+give (RTX 3090); where the fit starts."""
 SPREAD = np.array([0.10, 0.35, 0.35, 0.35])
 """How much classes of a family differ, as a standard deviation of the logarithm."""
 SPREAD_APART = 3.0
@@ -62,8 +63,8 @@ LEVELS = ("avx512", "avx2", "neon", "small")
 
 SETTLED = 1e-6
 
-SAME = 2e-3
-"""Two fits are the same when no constant differs by more than this."""
+SAME = 0.01
+"""Two fits are the same when no constant differs by more than this, absolutely or of its size."""
 
 UNMEASURED = {"board": 4.5e9, "none": 2e9}
 """Bytes per second that a core multiplies where no row says it. `board`: a Raspberry Pi 5 is known with other runtimes
@@ -94,11 +95,6 @@ def processor_time(row: Row, constants: Vector) -> float:
     share, *cores, layer, cache = np.exp(constants)
     rate = both_limits(row.bandwidth * share, row.cores * dict(zip(LEVELS, cores, strict=True))[row.simd])
     return float((row.read + row.cache / cache) / rate + row.layers * layer)
-
-
-def both_limits(memory: float, arithmetic: float) -> float:
-    """`advisor.speed.both_limits`, for whole arrays of trial constants too."""
-    return float((memory**-4 + arithmetic**-4) ** -0.25)
 
 
 def weight_of(rows: Sequence[Row]) -> Vector:
@@ -236,7 +232,7 @@ def profile(rows: Sequence[Row], support: Sequence[Row], found: Sequence[Judged]
         "gpus": classes,
         "cpu": processor_class(constants["cpu"], spans["cpu"], [row for row in (*rows, *support) if row.kind == "cpu"]),
         "prompt": prompts.fitted(),
-        "drafting": drafting.fitted(),
+        "drafting": drafting.fitted(msgspec.convert(classes, dict[str, GpuClass])),
     }
 
 
