@@ -91,8 +91,10 @@ def placement_in_words(pick: Candidate) -> str:
     room = in_words(placed.headroom_bytes)
     if placed.mode == "gpu":
         where = "the memory that GPU and system share" if pick.limits.unified else "the GPU"
-        many = f"{len(pick.limits.cards)} GPUs" if len(pick.limits.cards) > 1 else where
-        return f"fits into {many} with {room} to spare"
+        cards = pick.limits.cards
+        many = f"{len(cards)} GPUs" if len(cards) > 1 else where
+        one = "; one of them would hold it" if len(cards) > 1 and placed.device_bytes <= max(cards) else ""
+        return f"fits into {many} with {room} to spare{one}"
     if placed.mode == "experts-on-cpu":
         return f"the experts of {placed.cpu_expert_layers} of {pick.load.layers} layers stay in main memory"
     if placed.mode == "split":
