@@ -6,59 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
-from advisor import gguf, shapes, simulate
+from advisor import shapes, simulate
 from advisor.budgets import Budget, budget, in_words
-from advisor.candidates import CPU_ONLY_BACKENDS, Site, drafter_file, without_gpus
-from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, Quant
-from advisor.errors import RuntimeFailed, UsageError, unknown_name
-from advisor.footprint import (
-    DrafterLoad,
-    Footprint,
-    KvType,
-    Shape,
-    Weights,
-    assembled,
-    drafter_load,
-    repacks,
-)
-from advisor.footprint import weights as catalogue_weights
-from advisor.gguf import Header
+from advisor.candidates import CPU_ONLY_BACKENDS, Site, without_gpus
+from advisor.catalog import Catalog
+from advisor.errors import RuntimeFailed, UsageError
+from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
 from advisor.placement import Placement, place, wanted
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
+from advisor.subject import Draft, Subject
 
 LARGEST_MICRO_BATCH = 1 << 16
 DEFAULT_CONTEXT = 8192
 OUTPUT_KIND = "chat"
-
-
-class Subject(Record, frozen=True, kw_only=True):
-    """What is estimated. `header`: where it was read from a file; `profile`: where it has the shape of a known size."""
-
-    name: str
-    file: str
-    repo: str
-    quant: str
-    file_bytes: int
-    architecture: Architecture
-    weights: Weights
-    profile: ModelProfile | None = None
-    header: Header | None = None
-    quant_record: Quant | None = None
-
-
-class Draft(Record, frozen=True, kw_only=True):
-    """A drafter that could be loaded. `given`: the user named it, so it counts whatever it gains."""
-
-    record: Drafter
-    file: DrafterFile
-    header: Header | None = None
-    given: bool = False
 
 
 class Question(Record, frozen=True, kw_only=True):
@@ -89,95 +54,6 @@ class Estimate(Record, frozen=True, kw_only=True):
     draft_tokens: int
     drafter_reason: str
     warnings: tuple[str, ...]
-
-
-# ---- The subject
-
-
-def from_catalogue(profile: ModelProfile, quant_name: str | None) -> Subject:
-    """A file of the catalogue; the smallest one that was trained for its format where none is named.
-
-    Raises:
-        UsageError: the model has no such file.
-    """
-    named = {quant.name.lower(): quant for quant in profile.quants}
-    if quant_name is not None and quant_name.lower() not in named:
-        raise unknown_name(f"quant of {profile.id}", quant_name, [quant.name for quant in profile.quants])
-    trained = [quant for quant in profile.quants if quant.qat] or list(profile.quants)
-    quant = named[quant_name.lower()] if quant_name else min(trained, key=lambda one: one.bytes)
-    return Subject(
-        name=profile.name,
-        file=quant.file,
-        repo=quant.repo,
-        quant=quant.name,
-        file_bytes=int(quant.bytes),
-        architecture=profile.architecture,
-        weights=catalogue_weights(profile.architecture, quant),
-        profile=profile,
-        quant_record=quant,
-    )
-
-
-def from_header(header: Header, source: str, catalog: Catalog) -> Subject:
-    """Any Gemma 4 GGUF.
-
-    Raises:
-        RuntimeFailed: it is another kind of file, or its settings cannot be.
-    """
-    gguf.checked_target(header)
-    shape = shapes.architecture(header)
-    profile = shapes.profile_of(shape, catalog)
-    return Subject(
-        name=profile.name if profile else header.name,
-        file=header.path.name,
-        repo=source,
-        quant=shapes.quant_of(header),
-        file_bytes=header.total_bytes,
-        architecture=shape,
-        weights=shapes.weights(header),
-        profile=profile,
-        header=header,
-    )
-
-
-def usual_draft(subject: Subject) -> Draft | None:
-    """The catalogue's drafter for this size, if it is one."""
-    if subject.profile is None:
-        return None
-    quant = subject.quant_record or min(subject.profile.quants, key=lambda one: abs(one.bytes - subject.file_bytes))
-    file = drafter_file(subject.profile.drafter, quant)
-    return Draft(record=subject.profile.drafter, file=file) if file else None
-
-
-def given_draft(header: Header, subject: Subject) -> Draft:
-    """The drafter that the user named.
-
-    Raises:
-        RuntimeFailed: it does not belong to the subject.
-    """
-    if subject.header is not None:
-        gguf.checked_drafter(header, subject.header)
-    else:
-        gguf.checked_drafter(header, stand_in(subject))
-    record, file = shapes.drafter_record(header, subject.profile)
-    return Draft(record=record, file=file, header=header, given=True)
-
-
-def stand_in(subject: Subject) -> Header:
-    """What a drafter is checked against where the target's file is not here."""
-    shape = subject.architecture
-    return Header(
-        path=Path(subject.file),
-        values={
-            "general.architecture": gguf.TARGET,
-            f"{gguf.TARGET}.embedding_length": shape.hidden,
-            f"{gguf.TARGET}.vocab_size": shape.vocab,
-        },
-        arrays={},
-        lengths={},
-        tensors={},
-        total_bytes=subject.file_bytes,
-    )
 
 
 def question(
@@ -216,9 +92,6 @@ def question(
         reserve=reserve,
         projector=int(subject.profile.projector.bytes) if projector and subject.profile else 0,
     )
-
-
-# ---- The answer
 
 
 def estimate(

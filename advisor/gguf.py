@@ -1,4 +1,4 @@
-"""What is read from a GGUF header, and whether a target and a drafter belong together; `gguf` gives format and types.
+"""What is read from a GGUF header, and whether a target and a drafter belong together; `gguf` gives the tensor types.
 
 Model files come from strangers, and llama.cpp ends the process on some of them. So every file is read here first, and
 the reading is bounded by the file's size and by what any model needs: no count in it is believed, arrays are stepped
@@ -14,7 +14,6 @@ import struct
 from pathlib import Path
 
 import msgspec
-from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
 
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.machine import Record
@@ -41,19 +40,11 @@ LARGEST_TENSOR = 1 << 50
 SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 MOST_PARTS = 100
 CUT_OFF = "is cut off inside its header"
-FORMATS = {
-    GGUFValueType.UINT8: "B",
-    GGUFValueType.INT8: "b",
-    GGUFValueType.UINT16: "H",
-    GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I",
-    GGUFValueType.INT32: "i",
-    GGUFValueType.FLOAT32: "f",
-    GGUFValueType.BOOL: "?",
-    GGUFValueType.UINT64: "Q",
-    GGUFValueType.INT64: "q",
-    GGUFValueType.FLOAT64: "d",
-}
+TEXT, ARRAY = 8, 9
+FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Types of values by GGUF's numbers: `struct`'s letters for those of fixed size."""
+ALIGNMENT = 32
+"""Of tensors, where the header does not say."""
 
 
 class Header(Record, frozen=True, kw_only=True):
@@ -149,17 +140,16 @@ class Cursor:
         begin = self.skip(length)
         return self.data[begin : begin + length].decode("utf-8", errors="replace")
 
-    def kind(self) -> GGUFValueType:
+    def kind(self) -> int:
         raw = self.number("I")
-        try:
-            return GGUFValueType(raw)
-        except ValueError:
-            raise DamagedError(f"holds a value of the unknown type {raw}") from None
+        if raw not in FORMATS and raw not in (TEXT, ARRAY):
+            raise DamagedError(f"holds a value of the unknown type {raw}")
+        return raw
 
     def array(self) -> tuple[int, tuple[float, ...]]:
         """An array's length, and its numbers where they are few."""
         kind, count = self.kind(), self.number("Q")
-        if kind is GGUFValueType.STRING:
+        if kind == TEXT:
             self._skip_strings(count)
             return count, ()
         if kind not in FORMATS:
@@ -274,13 +264,13 @@ def parse(path: Path, cursor: Cursor, *, part: bool = False) -> Header:
         key, kind = cursor.text(), cursor.kind()
         if key in values or key in lengths:
             raise DamagedError(f"has {key!r} twice")
-        if kind is GGUFValueType.ARRAY:
+        if kind == ARRAY:
             lengths[key], arrays[key] = cursor.array()
-        elif kind is GGUFValueType.STRING:
+        elif kind == TEXT:
             values[key] = cursor.text()
         else:
             values[key] = cursor.number(FORMATS[kind])
-    tensors, types, parameters = _tensors(cursor, tensor_count, values.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
+    tensors, types, parameters = _tensors(cursor, tensor_count, values.get("general.alignment", ALIGNMENT))
     if not part and not values.get("general.architecture"):
         raise DamagedError("does not name its architecture")
     if not tensors and "split.count" not in values:
@@ -299,6 +289,9 @@ def parse(path: Path, cursor: Cursor, *, part: bool = False) -> Header:
 
 def _tensors(cursor: Cursor, count: int, alignment: Scalar) -> tuple[dict[str, int], dict[str, str], int]:
     """Bytes and type of each tensor and the number of weights, after checking that all of them lie inside the file."""
+    # numpy comes with it, which takes longer to import than a header to read: not for the catalogue's sizes.
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415
+
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise DamagedError(f"has the impossible alignment {alignment}")
     tensors: dict[str, int] = {}

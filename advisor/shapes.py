@@ -4,7 +4,6 @@ catalogue's: publishers differ, and fine-tunes are other files with the same sha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import msgspec
 
@@ -181,11 +180,12 @@ def quant_of(header: Header) -> str:
 
 def profile_of(shape: Architecture, catalog: Catalog) -> ModelProfile | None:
     """The size of the catalogue that has this shape, if any."""
-    return first(
+    matching = (
         model
         for model in catalog.models.values()
         if (model.architecture.hidden, model.architecture.layers) == (shape.hidden, shape.layers)
     )
+    return next(matching, None)
 
 
 def drafter_record(header: Header, profile: ModelProfile | None) -> tuple[Drafter, DrafterFile]:
@@ -213,7 +213,3 @@ def drafter_record(header: Header, profile: ModelProfile | None) -> tuple[Drafte
         source=f"header of {header.path.name}",
     )
     return record, file
-
-
-def first(models: Iterable[ModelProfile]) -> ModelProfile | None:
-    return next(iter(models), None)

@@ -9,12 +9,13 @@ import click
 import msgspec
 
 from advisor import catalog, estimate, gguf
+from advisor import subject as subjects
 from advisor.commands.recommend import the_machine, the_reserve
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
-from advisor.estimate import Draft, Subject
 from advisor.footprint import KvType
 from advisor.gguf import Header
 from advisor.request import choose_backend
+from advisor.subject import Draft, Subject
 
 EPILOG = """\b
 MODEL is e2b, e4b, 12b, 26b, 31b, demo, a path to a GGUF (the first part of a split one),
@@ -116,22 +117,22 @@ def the_subject(model: str, quant: str | None, known: catalog.Catalog) -> Subjec
         UsageError: neither a size nor a file, or `--quant` beside a file.
     """
     if not is_file(model):
-        return estimate.from_catalogue(known.model(model), quant)
+        return subjects.from_catalogue(known.model(model), quant)
     if quant is not None:
         raise UsageError("--quant chooses among the catalogue's files; the file given has its own", hint="leave it out")
-    return estimate.from_header(header(model), "local file" if not remote(model) else model, known)
+    return subjects.from_header(header(model), "local file" if not remote(model) else model, known)
 
 
 def the_draft(drafter: str | None, subject: Subject) -> Draft | None:
     """The drafter that was named, else the one that belongs to the model."""
     if drafter is not None:
-        return estimate.given_draft(header(drafter), subject)
+        return subjects.given_draft(header(drafter), subject)
     if subject.header is not None and subject.file == "demo.gguf":
         from advisor.demo import pair  # noqa: PLC0415
 
         found = pair().drafter
-        return estimate.given_draft(gguf.read(found), subject) if found else None
-    return estimate.usual_draft(subject)
+        return subjects.given_draft(gguf.read(found), subject) if found else None
+    return subjects.usual_draft(subject)
 
 
 def is_file(model: str) -> bool:

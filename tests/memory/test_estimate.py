@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor import cli, estimate
+from advisor import subject as subjects
 from advisor.catalog import Catalog, load
 from advisor.footprint import KV_BYTES_PER_32_ELEMENTS, MIB
 from advisor.machine import Availability
@@ -223,9 +224,9 @@ CATALOG: Catalog = load()
 def test_nothing_is_negative_and_more_context_is_never_less_memory(  # noqa: PLR0917 - hypothesis passes them by name
     size: str, context: int, kv_type: Any, micro_batch: int, spec: str, backend: str, drafted: bool
 ) -> None:
-    subject = estimate.from_catalogue(CATALOG.models[size], None)
+    subject = subjects.from_catalogue(CATALOG.models[size], None)
     available = Availability(name=backend, available=True, drafter=True)
-    draft = estimate.usual_draft(subject) if drafted else None
+    draft = subjects.usual_draft(subject) if drafted else None
     totals = []
     for tokens in (context, min(131072, context * 2)):
         asked = estimate.question(subject, available, context=tokens, kv_type=kv_type, micro_batch=micro_batch)
