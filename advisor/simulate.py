@@ -187,7 +187,7 @@ def system_on_chip(item: Part, memory: int | None) -> Machine:
     shared = device.kind == "soc"
     basis: dict[str, Basis] = {
         "cpu": "catalogue" if device.cores else "assumed",
-        "memory.total_bytes": "simulated" if given else "assumed",
+        "memory.total_bytes": "simulated" if given else "catalogue" if len(device.memory) == 1 else "assumed",
         "memory.bandwidth_bytes_per_s": "catalogue",
     }
     phone = device.form == "phone"
@@ -258,7 +258,9 @@ def parse_size(text: str) -> int:
 
 
 def as_sold(size: int) -> str:
-    """A size of memory as shops write it."""
+    """A size of memory as shops write it; some makers count in 10^9."""
+    if size % 10**9 == 0:
+        return f"{size // 10**9}GB"
     return f"{size / GIB:.1f}".removesuffix(".0") + "GB"
 
 

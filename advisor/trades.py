@@ -62,7 +62,8 @@ def qat_or_ptq(pick: Candidate, same: Sequence[Candidate]) -> str:
 def on_or_beside(pick: Candidate, running: Sequence[Candidate]) -> str:
     """A model that is all on the GPU against the next larger one with experts on the processor, or the reverse."""
     whole = [one for one in running if one.placement.mode == "gpu"]
-    beside = [one for one in running if one.placement.mode == "experts-on-cpu"]
+    fit = {one.model.id for one in whole}
+    beside = [one for one in running if one.placement.mode == "experts-on-cpu" and one.model.id not in fit]
     mode = pick.placement.mode
     first = pick if mode == "gpu" else finest(whole, pick)
     second = pick if mode == "experts-on-cpu" else finest(beside, pick)
@@ -76,9 +77,10 @@ def on_or_beside(pick: Candidate, running: Sequence[Candidate]) -> str:
 
 
 def finest(candidates: Sequence[Candidate], pick: Candidate) -> Candidate | None:
-    """The best of the other models, None where there is none."""
+    """Of the best of the other models the fastest file, None where there is none."""
     others = [one for one in candidates if one.model.id != pick.model.id]
-    return max(others, key=lambda one: one.quality, default=None)
+    best = max(others, key=lambda one: one.quality, default=None)
+    return best and max((one for one in others if one.model is best.model), key=lambda one: one.speed.decode)
 
 
 def short(one: Candidate) -> str:

@@ -63,6 +63,9 @@ class TestTrades:
         assert "12B all on the GPU" in said
         assert "26B-A4B with the experts of" in said
 
+    def test_experts_are_not_moved_for_a_larger_file_of_what_fits(self) -> None:
+        assert not any("experts" in line for line in ask("2x RTX 3090, 128GB", prefer="quality").trades)
+
     def test_nothing_is_said_where_there_is_no_choice(self) -> None:
         assert not any("experts" in line for line in ask("Raspberry Pi 5 8GB").trades)
 
