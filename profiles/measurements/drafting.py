@@ -41,7 +41,7 @@ MLX_DRAFTER = 2.0
 """Bytes per weight of MLX's drafters, which are BF16."""
 
 SAME = 0.03
-"""Gains within this of 1 are neither gains nor losses: no prediction of one is wrong in sign within it either."""
+"""A gain within this of 1, as a logarithm, is the same speed."""
 
 Vector = NDArray[np.float64]
 
@@ -243,8 +243,13 @@ def left_out(pairs: Sequence[Pair]) -> list[tuple[Pair, float]]:
 
 
 def right_sign(found: float, actual: float) -> bool:
-    """A gain called a gain, a loss a loss; within `SAME` of 1 either is right."""
-    return abs(np.log(actual)) < SAME or (found > 1) == (actual > 1)
+    """A gain called a gain, a loss a loss."""
+    return (found > 1) == (actual > 1)
+
+
+def clear(actual: float) -> bool:
+    """Whether it is a gain or a loss at all, and not the same speed."""
+    return bool(abs(np.log(actual)) >= SAME)
 
 
 def fitted(gpus: Mapping[str, GpuClass]) -> dict[str, Any]:
@@ -277,4 +282,8 @@ def report() -> None:
         errors = [abs(np.log(found / one.gain)) for one, found in rows]
         signs = np.mean([right_sign(found, one.gain) for one, found in rows])
         middle, mean = np.median(errors), np.mean(errors)
-        print(f"{name}: {len(rows)}, sign right {signs:.0%}, |log error| median {middle:.3f} mean {mean:.3f}")
+        sure = np.mean([right_sign(found, one.gain) for one, found in rows if clear(one.gain)])
+        print(
+            f"{name}: {len(rows)}, sign right {signs:.0%} ({sure:.0%} where it is clear),"
+            f" |log error| median {middle:.3f} mean {mean:.3f}"
+        )
