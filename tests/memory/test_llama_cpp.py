@@ -113,3 +113,13 @@ def test_catalogue_and_header_agree_on_weights(size: str, catalog: Catalog, pair
     for part in ("per_layer_table", "embedding", "experts", "layers"):
         assert getattr(listed, part) / MIB == pytest.approx(getattr(read, part) / MIB, rel=0.01, abs=2), part
     assert listed.repacked == pytest.approx(read.repacked, rel=0.02)
+
+
+def test_published_logs_of_full_offload(catalog: Catalog, tmp_path: Path) -> None:
+    """26B, 31 of 31 layers on the GPU: 577.5 MiB stay in main memory, the embedding in Q6_K (ollama#16647). E2B: 1756 MiB
+    do, the lookup table in Q5_K and the embedding in Q4_K (llama-server b10605)."""
+    mixture = memory.write_pair(tmp_path, catalog.models["26b"], "Q4_K_M")
+    assert shapes.weights(gguf.read(mixture.target)).embedding / MIB == pytest.approx(577.5, abs=0.05)
+    shape = catalog.models["e2b"].architecture
+    table = footprint.per_layer_table_weights(shape) * 5.5 / 8
+    assert (table + shape.vocab * shape.hidden * 4.5 / 8) / MIB == pytest.approx(1756.0, abs=0.05)
