@@ -116,8 +116,8 @@ def test_catalogue_and_header_agree_on_weights(size: str, catalog: Catalog, pair
 
 
 def test_published_logs_of_full_offload(catalog: Catalog, tmp_path: Path) -> None:
-    """26B, 31 of 31 layers on the GPU: 577.5 MiB stay in main memory, the embedding in Q6_K (ollama#16647). E2B: 1756 MiB
-    do, the lookup table in Q5_K and the embedding in Q4_K (llama-server b10605)."""
+    """26B, 31 of 31 layers on the GPU: 577.5 MiB stay in main memory, the embedding in Q6_K (ollama#16647). E2B: 1756
+    MiB do, the lookup table in Q5_K and the embedding in Q4_K (llama-server b10605)."""
     mixture = memory.write_pair(tmp_path, catalog.models["26b"], "Q4_K_M")
     assert shapes.weights(gguf.read(mixture.target)).embedding / MIB == pytest.approx(577.5, abs=0.05)
     shape = catalog.models["e2b"].architecture
