@@ -27,13 +27,15 @@ $(VENV)/.ready: pyproject.toml backends/native/compile.py
 	  $(PIP) install --quiet "$$wheel" && $(PIP) install --quiet --editable '.[dev]'
 	@touch $@
 
-# For daily use: `advisor` on PATH, in an environment of its own.
+# For daily use: `advisor` on PATH, in an environment of its own. The constraint makes uv and pip take our wheel and no other.
 install:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "advisor needs Python 3.11 or newer")'
-	@wheel=$$($(PYTHON) backends/native/compile.py) && \
-	if command -v uv >/dev/null; then uv tool install --force --with "$$wheel" . ; \
-	elif command -v pipx >/dev/null; then pipx install --force --pip-args="--find-links $$(dirname "$$wheel")" . ; \
-	else echo "make install needs pipx or uv: see https://pipx.pypa.io" >&2; exit 1; fi
+	@command -v uv >/dev/null || command -v pipx >/dev/null || \
+	  { echo "make install needs uv (https://docs.astral.sh/uv) or pipx (https://pipx.pypa.io)" >&2; exit 1; }
+	@wheel=$$($(PYTHON) backends/native/compile.py) && only="$$(dirname "$$wheel")/constraint.txt" && \
+	echo "llama-cpp-python @ file://$$wheel" >"$$only" && \
+	if command -v uv >/dev/null; then uv tool install --force --constraints "$$only" . ; \
+	else PIP_CONSTRAINT="$$only" pipx install --force --python "$$(command -v $(PYTHON))" . ; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -18,19 +18,21 @@ from advisor.request import choose_backend
 from advisor.subject import Draft, Subject
 
 EPILOG = """\b
-MODEL is e2b, e4b, 12b, 26b, 31b, demo, a path to a GGUF (the first part of a split one),
-an http(s) URL, or hf:owner/repo/file.gguf; of a remote file only the header is fetched.
+MODEL is e2b, e4b, 12b, 26b, 31b, demo, a path to a GGUF (the first part of a
+split one), an http(s) URL, or hf:owner/repo/file.gguf; of a remote file only
+the header is fetched.
 
 \b
 Examples:
   advisor estimate 26b --context 32768
-  advisor estimate 31b --quant Q8_0 --kv-type q8_0 --simulate "2x RTX 3090, 128GB"
+  advisor estimate 31b --quant Q8_0 --simulate "2x RTX 3090, 128GB"
   advisor estimate ./my-gemma.gguf --drafter ./mtp-gemma-4-12B-it.gguf
-  advisor estimate hf:unsloth/gemma-4-12B-it-GGUF/gemma-4-12B-it-Q8_0.gguf --json
+  advisor estimate hf:unsloth/gemma-4-12b-it-GGUF/gemma-4-12b-it-Q8_0.gguf
 
 \b
-Exit codes: 0 it fits, 2 wrong usage, 3 it does not fit (the estimate is printed all the same),
-4 the backend cannot be used, 5 a remote header cannot be read, 6 the file is damaged or no Gemma 4.
+Exit codes: 0 it fits, 2 wrong usage, 3 it does not fit (the estimate is
+printed all the same), 4 the backend cannot be used, 5 a remote header cannot
+be read, 6 the file is damaged or no Gemma 4.
 """
 
 

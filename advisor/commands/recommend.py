@@ -27,7 +27,7 @@ Examples:
   advisor detect --json > box.json; advisor recommend --machine box.json
 
 \b
-Exit codes: 0 a recommendation, 2 wrong usage, 3 nothing fits, 4 the backend cannot be used.
+Exit codes: 0 a pick, 2 wrong usage, 3 nothing fits, 4 no backend can do it.
 """
 
 
