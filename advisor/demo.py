@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from advisor.client import Client, Done, Text, Timings
+from advisor.client import Done, Text, Timings
 from advisor.errors import RuntimeFailed
 from advisor.machine import Record
 from backends.base import Model
@@ -19,6 +19,11 @@ DRAFT_TOKENS = 3
 ANSWER_TOKENS = 256
 PAIRS = 7
 """Runs of each kind that are compared; they take turns, so that a busy moment hits both."""
+
+
+Events = Iterator[Text | Done]
+Ask = Callable[[int], Events]
+"""Asks a question with that many drafted tokens a round."""
 
 
 class Answer(Record, frozen=True, kw_only=True):
@@ -62,7 +67,7 @@ def pair(*, drafter: bool = True) -> Model:
     )
 
 
-def collect(events: Iterator[Text | Done], show: Callable[[Text], None] = lambda _: None) -> Answer:
+def collect(events: Events, show: Callable[[Text], None] = lambda _: None) -> Answer:
     """Read an answer to its end, passing on each piece as it comes."""
     said: list[str] = []
     thought: list[str] = []
@@ -74,16 +79,15 @@ def collect(events: Iterator[Text | Done], show: Callable[[Text], None] = lambda
     raise RuntimeFailed("the server ended the answer without saying so")
 
 
-def compare(client: Client, question: str, *, draft_tokens: int = DRAFT_TOKENS, pairs: int = PAIRS) -> Comparison:
-    """Answer `question` with and without the drafter, `pairs` times each in turn, on one server.
+def compare(ask: Ask, *, draft_tokens: int = DRAFT_TOKENS, pairs: int = PAIRS) -> Comparison:
+    """Ask the same with and without the drafter, `pairs` times each in turn, on one server.
 
     Raises:
         RuntimeFailed: the server failed, or does not say how fast it was.
     """
 
     def once(drafts: int) -> Answer:
-        messages = [{"role": "user", "content": question}]
-        return collect(client.chat(messages, temperature=0, max_tokens=ANSWER_TOKENS, draft_tokens=drafts))
+        return collect(ask(drafts))
 
     once(draft_tokens)  # the first run pays for what later runs reuse
     runs = [(once(0), once(draft_tokens)) for _ in range(pairs)]

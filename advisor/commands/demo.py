@@ -36,7 +36,11 @@ def command(question: str) -> None:
             collect(events, lambda piece: shown.show(piece.text, thought=piece.thought))
         finally:
             shown.end()
-        result = compare(client, question)
+        result = compare(
+            lambda drafts: client.chat(
+                [{"role": "user", "content": question}], temperature=0, max_tokens=ANSWER_TOKENS, draft_tokens=drafts
+            )
+        )
     click.echo()
     for line in comparison_lines(result, positions(msgspec.to_builtins(result.timings))):
         click.echo(line)

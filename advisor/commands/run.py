@@ -74,18 +74,28 @@ def command(
 
     # The client brings an HTTP library; errors of usage should not wait for it.
     from advisor.client import running  # noqa: PLC0415
-    from advisor.demo import collect  # noqa: PLC0415
+    from advisor.demo import collect, compare  # noqa: PLC0415
 
     shown = Printer(quiet=as_json)
     with running(backend, backend.plan(model, Options())) as client:
-        options: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "seed": seed}
-        events = (
-            client.complete(prompt, **options) if raw else client.chat([{"role": "user", "content": prompt}], **options)
-        )
+
+        def ask(**options: Any) -> Any:
+            if raw:
+                return client.complete(prompt, **options)
+            return client.chat([{"role": "user", "content": prompt}], **options)
+
         try:
+            events = ask(temperature=temperature, max_tokens=max_tokens, seed=seed)
             answer = collect(events, lambda piece: shown.show(piece.text, thought=piece.thought))
         finally:
             shown.end()
+        gain = None
+        if stats and answer.timings.draft_n and backend.name == BACKEND:
+            length = comparable(answer.timings.predicted_n, answer.timings.predicted_per_second)
+            gain = compare(
+                lambda drafts: ask(temperature=0, max_tokens=length, draft_tokens=drafts),
+                draft_tokens=model.draft_tokens, pairs=3,
+            ).gain  # fmt: skip
     timings = msgspec.to_builtins(answer.timings)
     if as_json:
         document = {
@@ -106,7 +116,7 @@ def command(
     elif answer.reason == "length" and max_tokens is None:
         click.echo("(the context is full: the answer ends here)", err=True)
     if stats:
-        for line in stats_lines(timings):
+        for line in stats_lines(timings, gain):
             click.echo(line, err=True)
 
 
@@ -242,8 +252,13 @@ def usable(name: str) -> Backend:
     return backend
 
 
-def stats_lines(timings: dict[str, Any]) -> list[str]:
-    """Speed and acceptance in words."""
+def comparable(tokens: int, per_second: float | None) -> int:
+    """Tokens to generate for a comparison with plain decoding: enough to tell, over in seconds on a slow machine."""
+    return max(8, min(tokens, int(2 * (per_second or 0)), 128))
+
+
+def stats_lines(timings: dict[str, Any], gain: float | None = None) -> list[str]:
+    """Speed and acceptance in words. `gain`: speed against plain decoding, where it was measured."""
     lines = [
         f"prompt   {timings['prompt_n']} tokens, {timings['prompt_per_second'] or 0:,.0f} tokens/s",
         f"answer   {timings['predicted_n']} tokens, {timings['predicted_per_second'] or 0:,.1f} tokens/s",
@@ -251,7 +266,10 @@ def stats_lines(timings: dict[str, Any]) -> list[str]:
     drafted, accepted = timings["draft_n"] or 0, timings["draft_n_accepted"] or 0
     if not drafted:
         return [*lines, "drafter  none"]
-    return [*lines, f"drafter  {accepted} of {drafted} accepted ({accepted / drafted:.0%}); {positions(timings)}"]
+    lines.append(f"drafter  {accepted} of {drafted} accepted ({accepted / drafted:.0%}); {positions(timings)}")
+    if gain is not None:
+        lines.append(f"against plain decoding here: {gain:.2f} times the speed, median of 3 pairs")
+    return lines
 
 
 def positions(timings: dict[str, Any]) -> str:
