@@ -9,11 +9,12 @@ from typing import NamedTuple
 from backends.native.engine import Engine
 from backends.native.sampling import Sampling
 from backends.native.tally import Tally, Timings
-from backends.native.text import Piece, Reader
+from backends.native.text import Form, Piece, Reader
+from backends.native.tools import Call
 
 
 class Job(NamedTuple):
-    """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `stops`: texts that end the answer.
+    """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `form`: what to look for.
 
     `reuse`: keep what the cache holds of the prompt; `sampling`: how tokens are chosen.
     """
@@ -21,27 +22,26 @@ class Job(NamedTuple):
     prompt: Sequence[int]
     draft_tokens: int
     max_tokens: int | None = None
-    stops: tuple[str, ...] = ()
-    thoughts: bool = True
+    form: Form = Form()
     reuse: bool = False
     sampling: Sampling = Sampling()
 
 
 class Final(NamedTuple):
-    """The end of an answer. `reason`: `stop` (by itself or at a stop string), `length` or `cancelled`."""
+    """The end of an answer. `reason`: `stop` (by itself or at a stop string), `tool_calls`, `length` or `cancelled`."""
 
     reason: str
     timings: Timings
     tally: Tally
 
 
-def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False) -> Iterator[Piece | Final]:
+def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False) -> Iterator[Piece | Call | Final]:
     """Generate pieces of text and, last, a `Final`.
 
     Raises:
         ContextFull, UsageError: as `Engine.generate`, before the first piece.
     """
-    reader, tally = Reader(job.stops, thoughts=job.thoughts), Tally()
+    reader, tally = Reader(job.form), Tally()
     reason = "length"
     piece, end = engine.target.model.piece, engine.end
     began = time.perf_counter()
@@ -64,6 +64,8 @@ def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False
     if reason == "length" and stopped():
         reason = "cancelled"
     yield from reader.feed(b"", final=True)
+    if reader.calls and reason == "stop":
+        reason = "tool_calls"
     drafts = job.draft_tokens if engine.has_drafter else 0
     cached = engine.target.cached
     timings = tally.timings(

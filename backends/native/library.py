@@ -96,6 +96,16 @@ def _keep(level: int, text: bytes, _data: int) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def build() -> dict[str, Any]:
+    """What is known of llama.cpp's build; names as llama-server's where it has them."""
+    lib = api()
+    return {
+        "build_info": f"llama-cpp-python {metadata.version('llama-cpp-python')}",
+        "system_info": lib.llama_print_system_info().decode("utf-8", errors="replace").strip(),
+        "gpu_offload": bool(lib.llama_supports_gpu_offload()),
+    }
+
+
 def reason() -> str:
     """What llama.cpp said of its last failure, for the end of a sentence: its first message is the telling one."""
     said = log[0] if log else "no reason given"

@@ -18,10 +18,16 @@ from typing import Any, Self
 import psutil
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from backends.native import death
 
-REBUILD = "env -u CMAKE_ARGS make clean setup"
 GRACE = 1.0
 """Seconds that a process has to show that it died, or to go after being asked."""
+LONG_GRACE = 8.0
+"""The same for a server that others may be using: it lets a running answer end, for a while."""
+SILENCE = 30.0
+"""Seconds without a sign of life that mean a hang; one comes every second, but a machine may be very busy."""
+LOOK = 0.5
+ALIVE = b'{"alive"'
 
 
 class Process:
@@ -31,9 +37,10 @@ class Process:
         argv: the server's command line.
         log: where its standard error goes.
         attached: whether it ends when this process ends, however that happens.
+        silence: seconds without a sign of life after which an attached engine hangs, and is ended.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True, silence: float = SILENCE) -> None:
         self.log = log
         # A session of its own: ctrl-c in the terminal reaches us only, and we end the whole group.
         # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
@@ -47,7 +54,12 @@ class Process:
                 start_new_session=True,
             )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._silent = 0
+        """Times that the watch looked in vain for a sign of life."""
+        self._hung = False
         threading.Thread(target=self._read, daemon=True, name="engine-output").start()
+        if attached:
+            threading.Thread(target=self._watch, args=(silence,), daemon=True, name="engine-watch").start()
 
     @classmethod
     def start(cls, argv: Sequence[str], *, attached: bool = True) -> Self:
@@ -64,8 +76,24 @@ class Process:
         """Pass on standard output line by line; an empty line is its end."""
         assert self._child.stdout is not None  # noqa: S101 - opened with a pipe
         for line in self._child.stdout:
-            self._lines.put(line)
+            self._silent = 0
+            if not line.startswith(ALIVE):
+                self._lines.put(line)
         self._lines.put(b"")
+
+    def _watch(self, silence: float) -> None:
+        """End the engine when it gives no sign of life: a connection to it would wait for ever.
+
+        Looks are counted, not seconds: while this machine or this process sleeps, nobody looks.
+        """
+        while self._child.poll() is None:
+            time.sleep(LOOK)
+            self._silent += 1
+            if self._silent * LOOK > silence and self._child.poll() is None:
+                self._hung = True
+                with contextlib.suppress(OSError):
+                    self._child.kill()
+                return
 
     def wait_ready(self) -> dict[str, Any]:
         """What the server says of itself once it answers. Waits as long as it lives: large models take minutes.
@@ -93,36 +121,9 @@ class Process:
         try:
             code = self._child.wait(GRACE)
         except subprocess.TimeoutExpired:
-            return RuntimeFailed("the engine closed the connection but still runs", hint=self._hint())
-        return self._died(code)
-
-    def _died(self, code: int) -> RuntimeFailed:
-        if code >= 0:
-            said = last_line(self.log)
-            return RuntimeFailed(
-                f"the engine ended with code {code}" + (f": {said}" if said else ""), hint=self._hint()
-            )
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        if name == "SIGILL":
-            return RuntimeFailed(
-                "the engine met an instruction that this processor does not have (SIGILL): it is built for another",
-                hint="build it portably, without CMAKE_ARGS of your own",
-                command=REBUILD,
-            )
-        if name == "SIGKILL":
-            return RuntimeFailed(
-                "the engine was killed (SIGKILL): by someone, or by the system for want of memory",
-                hint="if it was memory: a smaller model or a shorter context needs less",
-            )
-        if name == "SIGABRT":
-            return RuntimeFailed(f"llama.cpp gave up (SIGABRT): {last_line(self.log)}", hint=self._hint())
-        return RuntimeFailed(f"the engine was ended by {name}: {last_line(self.log)}".rstrip(": "), hint=self._hint())
-
-    def _hint(self) -> str:
-        return f"its log is {self.log}" if self._logged else ""
+            hint = f"its log is {self.log}" if self._logged else ""
+            return RuntimeFailed("the engine closed the connection but still runs", hint=hint)
+        return death.cause(code, self.log, hung=self._hung)
 
     @property
     def _logged(self) -> bool:
@@ -142,18 +143,22 @@ class Process:
             self.log.unlink(missing_ok=True)
 
 
-def stop_group(pid: int) -> None:
-    """End the process group that `pid` leads; returns when it has gone. One that has gone already is no error."""
+def stop_group(pid: int, grace: float = GRACE) -> None:
+    """End the process group that `pid` leads; returns when it has gone. One that has gone already is no error.
+
+    Args:
+        grace: seconds between asking and killing.
+    """
     if not hasattr(os, "killpg"):
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).kill()
         return
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, GRACE)):
         try:
             os.killpg(pid, sign)
         except (ProcessLookupError, PermissionError):
             return
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + patience
         while time.monotonic() < until:
             if not _alive(pid):
                 return
@@ -166,20 +171,6 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def last_line(log: Path) -> str:
-    """The line of the log that says most: the last assertion, else the last line."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
-            lines = [
-                line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()
-            ]
-    except OSError:
-        return ""
-    asserted = [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line]
-    return (asserted or lines or [""])[-1]
 
 
 def _reported(error: dict[str, str]) -> AdvisorError:

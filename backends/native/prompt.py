@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from advisor.errors import UsageError
 from backends.native.library import Model
+from backends.native.messages import conversation, definitions
 
 
 def _raise(message: str) -> NoReturn:
@@ -25,8 +26,66 @@ def _now(form: str) -> str:
     return datetime.datetime.now(datetime.UTC).strftime(form)
 
 
-def _json(value: Any, indent: int | None = None) -> str:
+def _json(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+class Template:
+    """A chat template.
+
+    Args:
+        text: the program, in Jinja2.
+        names: what it may use beside the conversation: texts of the tokens that begin and end a text.
+
+    Raises:
+        UsageError: it is no template.
+    """
+
+    def __init__(self, text: str, names: Mapping[str, str]) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals.update(raise_exception=_raise, strftime_now=_now)
+        environment.filters["tojson"] = _json
+        self.text = text
+        self.calls = "tools" in text
+        """Whether it knows tools."""
+        self._names = names
+        try:
+            self._program = environment.from_string(text)
+        except jinja2.TemplateError as error:
+            raise UsageError(f"the model's chat template cannot be used: {error}") from error
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        thinking: bool = False,
+        tools: Sequence[Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of a conversation, ready for the model's turn.
+
+        Args:
+            messages: as OpenAI's clients send them.
+            thinking: whether the model is to think first, where the template knows that.
+            tools: definitions of functions, as OpenAI's.
+            options: what else the template is told.
+
+        Raises:
+            UsageError: the messages or tools are wrong, or the template refuses them.
+        """
+        functions = definitions(tools)
+        if functions and not self.calls:
+            raise UsageError("this model's chat template knows no tools", hint="leave tools out")
+        plain = conversation(messages)
+        told = {**(options or {}), **self._names, "messages": plain, "tools": functions or None}
+        try:
+            return self._program.render(told, add_generation_prompt=True, enable_thinking=thinking)
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"the model's chat template refuses these messages: {error}") from error
+        except RecursionError:
+            raise UsageError("the messages or tools are nested too deeply for the model's chat template") from None
 
 
 class Prompt:
@@ -35,50 +94,33 @@ class Prompt:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._begin = model.special("bos")
-        self._names = {"bos_token": self._begin, "eos_token": model.special("eos")}
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals.update(raise_exception=_raise, strftime_now=_now)
-        environment.filters["tojson"] = _json
+        self.template: Template | None = None
+        self._fault: UsageError | None = None
         text = model.chat_template()
-        self._template = environment.from_string(text) if text else None
+        try:
+            if text:
+                self.template = Template(text, {"bos_token": self._begin, "eos_token": model.special("eos")})
+        except UsageError as error:
+            self._fault = error
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], *, thinking: bool = False) -> list[int]:
-        """Tokens of a conversation, ready for the model's turn.
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, begun: str = "", **told: Any) -> list[int]:
+        """Tokens of a conversation, ready for the model's turn; `told`: as `Template.render`.
 
         Args:
-            messages: `role` and `content` each; content is text, or a list of `{"type": "text", "text": ...}`.
+            begun: how that turn begins.
 
         Raises:
-            UsageError: the file has no template, or the template refuses the messages.
+            UsageError: the file has no template, or as `Template.render`.
         """
-        if self._template is None:
-            raise UsageError(
-                f"{self._model.path} has no chat template", hint="send plain text instead (--raw, or /v1/completions)"
+        if self.template is None:
+            raise self._fault or UsageError(
+                f"{self._model.path.name} has no chat template",
+                hint="send plain text instead (--raw, or /v1/completions)",
             )
-        plain = [{**message, "content": _text(message.get("content"))} for message in messages]
-        if not plain:
-            raise UsageError("there are no messages")
-        try:
-            text = self._template.render(
-                messages=plain, add_generation_prompt=True, enable_thinking=thinking, tools=None, **self._names
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise UsageError(f"the model's chat template refuses these messages: {error}") from error
+        text = self.template.render(messages, **told) + begun
         written = bool(self._begin) and text.startswith(self._begin)
         return self._model.tokenize(text, special=True, begin=not written)
 
     def plain(self, text: str) -> list[int]:
         """Tokens of `text` as it is, after the token that begins every text."""
         return self._model.tokenize(text, special=True, begin=True)
-
-
-def _text(content: Any) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
-    if len(texts) != len(parts) or not all(isinstance(text, str) for text in texts):
-        raise UsageError("a message's content must be text: this engine reads no images or sounds")
-    return "\n".join(map(str, texts))

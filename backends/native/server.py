@@ -2,7 +2,8 @@
 
     python -m backends.native.server --target FILE [--drafter FILE] [--port N]
 
-Standard output carries one JSON line when it answers, `{"ready": {...}}`, or why it never will, `{"error": {...}}`.
+Standard output carries one JSON line when it answers, `{"ready": {...}}`, or why it never will, `{"error": {...}}`;
+with `--with-parent` also a sign of life every second, `{"alive": N}`. SIGTERM lets the running answer end, for a while.
 """
 
 from __future__ import annotations
@@ -16,172 +17,49 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import msgspec
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from advisor.errors import AdvisorError, RuntimeFailed
-from backends.native.answer import Final
+from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.engine import Engine
-from backends.native.replies import Shape, failure, refused
-from backends.native.service import Body, Event, Service
-from backends.native.text import Piece
+from backends.native.guard import loopback
+from backends.native.library import build
+from backends.native.routes import MOST_BYTES, Limits, application
+from backends.native.service import QUEUE, Service
 
 DRAFT_TOKENS = 3
 """Drafted per round where nobody says otherwise."""
-
-
-async def completion(request: Request, *, chat: bool) -> Response:
-    """Both faces: a chat and plain text."""
-    service: Service = request.app.state.service
-    try:
-        body = msgspec.json.decode(await request.body(), type=Body)
-        job = service.job(body, chat=chat)
-    except msgspec.ValidationError as error:
-        return failure(str(error), 400)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return failure(f"the body is not JSON: {error}", 400)
-    except AdvisorError as error:
-        return refused(error)
-    cancelled = threading.Event()
-    events = service.run(job, cancelled)
-    shape = Shape(service.name, chat)
-    watch = asyncio.create_task(_watch(request, cancelled))
-    try:
-        # Whatever is wrong with a request shows at its first event: then the status is still ours to choose.
-        first = await anext(events, None)
-        if isinstance(first, AdvisorError):
-            return refused(first)
-        if body.stream and first is not None:
-            return StreamingResponse(_stream(first, events, shape), media_type="text/event-stream")
-        return await _whole(first, events, shape)
-    finally:
-        watch.cancel()
-
-
-async def _whole(first: Event | None, events: AsyncIterator[Event], shape: Shape) -> Response:
-    pieces: list[Piece] = []
-    event = first
-    while event is not None:
-        if isinstance(event, AdvisorError):
-            return refused(event)
-        if isinstance(event, Final):
-            return JSONResponse(shape.whole(pieces, event))
-        pieces.append(event)
-        event = await anext(events, None)
-    return failure("the request was cancelled", 499, kind="server_error")
-
-
-async def _stream(first: Event, events: AsyncIterator[Event], shape: Shape) -> AsyncIterator[bytes]:
-    event: Event | None = first
-    begun = False
-    try:
-        while event is not None:
-            if isinstance(event, AdvisorError):
-                yield _line({"error": {"message": event.message, "type": "server_error", "code": event.code}})
-                return
-            if isinstance(event, Final):
-                yield _line(shape.last(event)) + b"data: [DONE]\n\n"
-                return
-            yield _line(shape.chunk(event, first=not begun))
-            begun = True
-            event = await anext(events, None)
-    finally:
-        # A client that has gone ends here: closing the events stops the engine before its next round.
-        with contextlib.suppress(AttributeError, RuntimeError):
-            await events.aclose()  # type: ignore[attr-defined]
-
-
-def _line(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(data) + b"\n\n"
-
-
-async def _watch(request: Request, cancelled: threading.Event) -> None:
-    """Stop generating when the client of a whole answer goes."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    cancelled.set()
-
-
-async def chat_completions(request: Request) -> Response:
-    return await completion(request, chat=True)
-
-
-async def completions(request: Request) -> Response:
-    return await completion(request, chat=False)
-
-
-async def models(request: Request) -> Response:
-    service: Service = request.app.state.service
-    engine = service.engine
-    entry = {
-        "id": service.name,
-        "object": "model",
-        "owned_by": "advisor",
-        "context_tokens": engine.target.context.tokens,
-        "drafter": engine.has_drafter,
-        "draft_tokens": service.draft_tokens if engine.has_drafter else 0,
-    }
-    return JSONResponse({"object": "list", "data": [entry]})
-
-
-async def health(request: Request) -> Response:
-    service: Service = request.app.state.service
-    return JSONResponse({"status": "ok", "model": service.name, "requests": service.busy})
-
-
-async def metrics(request: Request) -> Response:
-    """Counters since the start, as Prometheus reads them."""
-    service: Service = request.app.state.service
-    tally = service.tally
-    lines = [
-        f"advisor_requests_total {service.requests}",
-        f"advisor_requests_running {service.busy}",
-        f"advisor_predicted_tokens_total {tally.tokens}",
-        f"advisor_predicted_seconds_total {tally.seconds:.6f}",
-        f"advisor_drafted_tokens_total {tally.drafted}",
-        f"advisor_accepted_tokens_total {tally.accepted}",
-        *(f'advisor_drafted_at_total{{position="{i}"}} {n}' for i, n in enumerate(tally.offered)),
-        *(f'advisor_accepted_at_total{{position="{i}"}} {n}' for i, n in enumerate(tally.right)),
-    ]
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
-
-
-async def http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    return failure(str(error.detail), error.status_code)
-
-
-def application(service: Service) -> Starlette:
-    """The routes over one service."""
-    routes = [
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/v1/models", models),
-        Route("/health", health),
-        Route("/metrics", metrics),
-    ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_error})
-    app.state.service = service
-    return app
+KEY = "ADVISOR_API_KEY"
+GRACE = 5.0
+"""Seconds that a running answer has to end after SIGTERM, where nobody says otherwise."""
+STUCK = 900.0
+"""Seconds without progress after which the engine hangs: reading 512 tokens with the largest model on a slow
+processor takes minutes."""
+BEAT = 1.0
+"""Seconds between two signs of life."""
 
 
 class Server(uvicorn.Server):
-    """Says when it answers, and leaves signals alone: there is nothing to save, so the default (die) is right."""
+    """Says when it answers, and stops gracefully: who waits is sent home, who is being answered has `grace` seconds."""
 
     ready: dict[str, Any]
+    service: Service
+    grace: float
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        with contextlib.suppress(NotImplementedError):  # Windows: there it just dies
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop)
         say({"ready": self.ready})
+
+    def _stop(self) -> None:
+        self.service.close()
+        self.should_exit = True
+        asyncio.get_running_loop().call_later(self.grace, self.service.cancel)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -189,7 +67,21 @@ class Server(uvicorn.Server):
 
 
 def say(data: Mapping[str, Any]) -> None:
-    print(json.dumps(data), flush=True)
+    """One line, in one write: two threads may speak at once."""
+    with contextlib.suppress(OSError):
+        os.write(1, (json.dumps(data) + "\n").encode())
+
+
+def show_life(service: Service, stuck: float) -> None:
+    """Say every second that this process lives, unless the engine has been silent for `stuck` seconds."""
+
+    def beat() -> None:
+        while True:
+            if not service.working or time.monotonic() - service.progress < stuck:
+                say({"alive": round(time.monotonic() - service.progress, 1)})
+            time.sleep(BEAT)
+
+    threading.Thread(target=beat, daemon=True, name="alive").start()
 
 
 def leave_with_parent() -> None:
@@ -215,8 +107,52 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", default="gemma-4")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--alias", action="append", default=[], help="another name for the model; may be repeated")
+    parser.add_argument("--api-key-file", type=Path, help=f"requests must carry the key in it, or in ${KEY}")
+    parser.add_argument("--queue", type=int, default=QUEUE, help="requests that may wait")
+    parser.add_argument("--max-body", type=int, default=MOST_BYTES, help="bytes of a request")
+    parser.add_argument("--thinking", action="store_true", help="think first, where a request does not say")
+    parser.add_argument("--grace", type=float, default=GRACE, help="seconds for a running answer after SIGTERM")
+    parser.add_argument("--stuck", type=float, default=STUCK, help="seconds without progress that mean a hang")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
     return parser.parse_args(argv)
+
+
+def key(options: argparse.Namespace) -> str | None:
+    """The API key, from a file or the environment: a command line would show it to everybody on this machine.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+    """
+    if options.api_key_file is None:
+        return os.environ.get(KEY) or None
+    try:
+        found: str = options.api_key_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{options.api_key_file} cannot be read: {error}") from None
+    if not found:
+        raise UsageError(f"{options.api_key_file} is empty; it should hold the API key")
+    return found
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that is bound.
+
+    Raises:
+        RuntimeFailed: the port is taken, or the address is not this machine's.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise RuntimeFailed(
+            f"port {port} of {host} cannot be used: {why}",
+            hint="give another one with --port, or none for any free one",
+        ) from error
+    return listener
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -225,16 +161,15 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         RuntimeFailed: a model does not load, or the port is taken.
     """
-    service = Service(options.name, options.draft_tokens)
-    listener = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.port))
-    except OSError as error:
-        raise RuntimeFailed(
-            f"port {options.port} of {options.host} cannot be used: {error.strerror}",
-            hint="give another one with --port, or none for any free one",
-        ) from error
+    secret = key(options)
+    if not loopback(options.host) and secret is None:
+        print(f"warning: {options.host} can be reached from other machines, and there is no API key", file=sys.stderr)
+    service = Service(
+        options.name, options.draft_tokens, tuple(options.alias), queue=options.queue, thinking=options.thinking
+    )
+    if options.with_parent:
+        show_life(service, options.stuck)
+    listener = listening(options.host, options.port)
     service.load(
         lambda: Engine(
             options.target,
@@ -244,14 +179,27 @@ def serve(options: argparse.Namespace) -> None:
             gpu_layers=options.gpu_layers,
         )
     )
-    config = uvicorn.Config(application(service), log_level="warning", access_log=False, lifespan="off", ws="none")
+    facts = build()
+    app = application(service, host=options.host, key=secret, limits=Limits(options.max_body), build=facts)
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        backlog=512,
+        timeout_graceful_shutdown=int(options.grace) + 2,
+    )
     server = Server(config)
+    server.service, server.grace = service, options.grace
     server.ready = {
         "host": options.host,
         "port": listener.getsockname()[1],
         "model": options.name,
         "context_tokens": service.engine.target.context.tokens,
         "drafter": service.engine.has_drafter,
+        **facts,
     }
     server.run(sockets=[listener])
 
@@ -266,7 +214,16 @@ def main() -> None:
         serve(options)
     except AdvisorError as error:
         say(error.as_json())
-        sys.exit(error.exit_code)
+        leave(error.exit_code)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End at once: the engine's thread may be in the middle of a decode that nobody waits for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The engine as a service: what a request may ask for, and one thread that answers in turn.
+"""The engine as a service: a queue, and one thread that answers in turn.
 
 All of llama.cpp runs on that thread, because OpenMP starts a new team of threads for every thread that calls it.
 """
@@ -7,79 +7,123 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.answer import Final, Job, answer
 from backends.native.engine import Engine
 from backends.native.prompt import Prompt
+from backends.native.request import Body
 from backends.native.tally import Tally
-from backends.native.target import MAX_DRAFT
 from backends.native.text import Piece
+from backends.native.tools import Call
 
-Event = Piece | Final | AdvisorError
+Event = Piece | Call | Final | AdvisorError
 PAUSE = 0.01
 """Seconds between two pieces at least: nobody reads faster, and each costs a moment of a core that could decode."""
+QUEUE = 32
+"""Requests that may wait, where nobody says otherwise."""
+LONGEST_RETRY = 60
 
 
-class Body(msgspec.Struct, kw_only=True):
-    """What a request may say; fields of OpenAI's that are not here are ignored."""
+class Busy(AdvisorError):
+    """The queue is full. `retry`: seconds after which it is worth asking again."""
 
-    messages: list[dict[str, Any]] | None = None
-    prompt: str | list[str] | None = None
-    model: str | None = None
-    stream: bool = False
-    stream_options: dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    n: int | None = None
-    draft_tokens: int | None = None
-    """Ours: tokens drafted per round in this request, 0 for plain decoding."""
-    chat_template_kwargs: dict[str, Any] | None = None
+    code = "rate_limit_exceeded"
 
-    def check(self) -> None:
-        """Raises UsageError for what this engine does not do."""
-        if self.temperature:
-            raise UsageError(f"temperature is {self.temperature}; this engine samples greedily only (temperature 0)")
-        if self.n not in (None, 1):
-            raise UsageError(f"n is {self.n}; one answer per request")
-        limit = self.limit
-        if limit is not None and limit < 1:
-            raise UsageError(f"max_tokens is {limit}, not at least 1")
-        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= MAX_DRAFT:
-            raise UsageError(f"draft_tokens is {self.draft_tokens}, not between 0 and {MAX_DRAFT}")
+    def __init__(self, waiting: int, retry: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already: ask again in {retry} s")
+        self.retry = retry
 
-    @property
-    def limit(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+class Stopping(AdvisorError):
+    """The server is being stopped."""
+
+    code = "stopping"
+
+
+class UnknownModel(UsageError):
+    code = "model_not_found"
+
+
+class Ticket:
+    """One request on its way: what the engine said so far, and whether anyone still listens."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        """Asks the engine to end the answer here."""
+        self.begun = False
+        self._left = False
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._events: deque[Event | None] = deque()
+
+    def put(self, event: Event | None) -> None:
+        """Add an event, None for the last; from any thread."""
+        self._events.append(event)
+        with contextlib.suppress(RuntimeError):  # the loop has gone: nobody listens any more
+            self._loop.call_soon_threadsafe(self._ready.set)
+
+    def leave(self) -> None:
+        """Nobody listens any more."""
+        self._left = True
+        self.cancelled.set()
+        self._ready.set()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What the engine says until its last word, pieces that came together joined."""
+        while not self._left:
+            await self._ready.wait()
+            self._ready.clear()
+            for event in _joined(self._events):
+                if event is None:
+                    return
+                yield event
+            await asyncio.sleep(PAUSE)
+
+
+@dataclass
+class Counters:
+    """Since the start; what was generated is in a `Tally`."""
+
+    requests: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    refused: int = 0
+    """With 429."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    seconds: float = 0.0
+    """The engine worked."""
 
 
 @dataclass
 class Service:
-    """The engine with its one thread, and what it counted. `name`: the model's, as clients see it."""
+    """The engine with its one thread and its queue.
+
+    `name`: the model's, as clients see it; `aliases`: other names that are meant for it. `queue`: how many may wait.
+    """
 
     name: str
     draft_tokens: int
+    aliases: tuple[str, ...] = ()
+    queue: int = QUEUE
+    thinking: bool = False
     engine: Engine = field(init=False)
     prompt: Prompt = field(init=False)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "engine"))
     tally: Tally = field(default_factory=Tally)
-    requests: int = 0
-    busy: int = 0
+    counters: Counters = field(default_factory=Counters)
+    tickets: list[Ticket] = field(default_factory=list)
+    closing: bool = False
+    progress: float = field(default_factory=time.monotonic)
+    """When the engine last showed that it gets on."""
 
     def load(self, make: Callable[[], Engine]) -> None:
         """Make the engine on its thread.
@@ -91,66 +135,120 @@ class Service:
         self.thread.submit(self.engine.warm, self.draft_tokens).result()
         self.prompt = Prompt(self.engine.target.model)
 
+    @property
+    def waiting(self) -> int:
+        return sum(not ticket.begun for ticket in self.tickets)
+
+    @property
+    def working(self) -> bool:
+        return any(ticket.begun for ticket in self.tickets)
+
     def job(self, body: Body, *, chat: bool) -> Job:
-        """The job that a request asks for.
+        """The job that a request asks for. Slow for a long prompt: not for the event loop.
 
         Raises:
+            UnknownModel: it is meant for another model.
             UsageError: it asks for something impossible.
         """
-        body.check()
+        if body.model and body.model not in (self.name, *self.aliases):
+            raise UnknownModel(f"the model {body.model[:80]!r} does not exist; this server has {self.name!r}")
+        body.check(chat=chat)
+        model = self.engine.target.model
+        sampling = body.sampling(model.size)
+        if not sampling.plain:
+            raise UsageError(f"temperature is {body.temperature}; this engine samples greedily only (temperature 0)")
+        form = body.form(chat=chat)
         if chat:
-            if body.messages is None:
-                raise UsageError("messages is missing")
-            options = body.chat_template_kwargs or {}
-            tokens = self.prompt.chat(body.messages, thinking=bool(options.get("enable_thinking")))
+            tokens = self.prompt.chat(
+                body.messages or [],
+                begun=form.begun,
+                thinking=body.thinking(self.thinking),
+                tools=body.tools if body.may_call else None,
+                options=body.chat_template_kwargs,
+            )
         else:
-            texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt or []
-            if len(texts) != 1:
-                raise UsageError("prompt must be one text")
-            tokens = self.prompt.plain(texts[0])
+            tokens = self.prompt.plain(body.text())
         drafts = self.draft_tokens if body.draft_tokens is None else body.draft_tokens
-        return Job(tokens, drafts, body.limit, body.stops, thoughts=chat)
+        return Job(tokens, drafts, body.limit, form, reuse=body.cache_prompt is not False, sampling=sampling)
 
-    async def run(self, job: Job, cancelled: threading.Event) -> AsyncIterator[Event]:
-        """The events of one answer, pieces that came together joined. Setting `cancelled` ends it."""
-        loop, ready, events = asyncio.get_running_loop(), asyncio.Event(), deque[Event | None]()
+    def enter(self, job: Job) -> Ticket:
+        """Queue a job; first come, first served.
 
-        def put(event: Event | None) -> None:
-            events.append(event)
-            with contextlib.suppress(RuntimeError):  # the loop has gone: nobody listens any more
-                loop.call_soon_threadsafe(ready.set)
+        Raises:
+            Busy: too many wait.
+            Stopping: it would never be answered.
+        """
+        if self.closing:
+            raise Stopping("the server is being stopped")
+        if self.waiting >= self.queue + (not self.working):
+            self.counters.refused += 1
+            raise Busy(self.waiting, self._retry())
+        ticket = Ticket()
+        self.tickets.append(ticket)
+        self.thread.submit(self._work, job, ticket)
+        return ticket
 
-        self.thread.submit(self._work, job, cancelled, put)
-        self.busy += 1
-        try:
-            while True:
-                await ready.wait()
-                ready.clear()
-                for event in _joined(events):
-                    if event is None:
-                        return
-                    yield event
-                await asyncio.sleep(PAUSE)
-        finally:
-            self.busy -= 1
-            cancelled.set()
+    def _retry(self) -> int:
+        """Seconds until a place is likely to be free: what one answer took so far."""
+        counters = self.counters
+        return max(1, min(LONGEST_RETRY, math.ceil(counters.seconds / max(1, counters.requests))))
 
-    def _work(self, job: Job, cancelled: threading.Event, put: Callable[[Event | None], None]) -> None:
+    def leave(self, ticket: Ticket) -> None:
+        """Its client has all it wants, or is gone: out of the queue, and the engine goes on to the next."""
+        ticket.leave()
+        if ticket in self.tickets:
+            self.tickets.remove(ticket)
+
+    def close(self) -> None:
+        """Take no more requests, and send home those that wait."""
+        self.closing = True
+        for ticket in self.tickets:
+            if not ticket.begun:
+                ticket.cancelled.set()
+                ticket.put(Stopping("the server is being stopped"))
+                ticket.put(None)
+
+    def cancel(self) -> None:
+        """End the answer that is being given: its client gets what there is."""
+        for ticket in self.tickets:
+            ticket.cancelled.set()
+
+    def _work(self, job: Job, ticket: Ticket) -> None:
         """On the engine's thread."""
+        if ticket.cancelled.is_set():
+            self.counters.cancelled += 1
+            ticket.put(None)
+            return
+        ticket.begun = True
+        began = self.progress = time.monotonic()
+
+        def stopped() -> bool:
+            self.progress = time.monotonic()
+            return ticket.cancelled.is_set()
+
         try:
-            if cancelled.is_set():
-                return
-            for event in answer(self.engine, job, cancelled.is_set):
+            for event in answer(self.engine, job, stopped):
                 if isinstance(event, Final):
-                    self.tally.merge(event.tally)
-                    self.requests += 1
-                put(event)
+                    self._count(event, time.monotonic() - began)
+                ticket.put(event)
         except AdvisorError as error:
-            put(error)
+            self.counters.failed += 1
+            ticket.put(error)
         except Exception as error:  # noqa: BLE001 - the thread must answer, whatever happened
-            put(RuntimeFailed(f"the engine failed: {error!r}"))
+            self.counters.failed += 1
+            ticket.put(RuntimeFailed(f"the engine failed: {error!r}"))
         finally:
-            put(None)
+            self.progress = time.monotonic()
+            ticket.put(None)
+
+    def _count(self, final: Final, seconds: float) -> None:
+        self.tally.merge(final.tally)
+        counters = self.counters
+        counters.requests += 1
+        counters.cancelled += final.reason == "cancelled"
+        counters.prompt_tokens += final.timings.prompt_n
+        counters.cached_tokens += final.timings.cache_n
+        counters.seconds += seconds
 
 
 def _joined(events: deque[Event | None]) -> Iterator[Event | None]:

@@ -39,7 +39,8 @@ def test_chat_whole(endpoint: Endpoint) -> None:
     assert reply["choices"][0]["message"]["role"] == "assistant"
     timings = reply["timings"]
     assert timings["predicted_n"] == reply["usage"]["completion_tokens"] == 20
-    assert timings["prompt_n"] == reply["usage"]["prompt_tokens"] > 5
+    assert timings["cache_n"] + timings["prompt_n"] == reply["usage"]["prompt_tokens"] > 5
+    assert reply["usage"]["prompt_tokens_details"]["cached_tokens"] == timings["cache_n"]
     assert timings["draft_n"] > 0
     assert timings["predicted_per_second"] > 0
     assert timings["prompt_per_second"] > 0

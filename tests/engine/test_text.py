@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.native.text import Piece, Reader, held
+from backends.native.text import Form, Piece, Reader, held
 
 
 def read(chunks: list[bytes], *stops: str, thoughts: bool = True) -> tuple[str, str, bool]:
     """Answer, thought, and whether a stop string ended it."""
-    reader = Reader(stops, thoughts=thoughts)
+    reader = Reader(Form(stops, thoughts))
     pieces = [piece for chunk in chunks for piece in reader.feed(chunk)] + list(reader.feed(b"", final=True))
     assert all(piece.text for piece in pieces)
     return (
@@ -54,7 +54,7 @@ def test_an_empty_thought_leaves_nothing() -> None:
 
 
 def test_what_cannot_become_a_mark_comes_at_once() -> None:
-    reader = Reader(("END",))
+    reader = Reader(Form(("END",)))
     assert list(reader.feed(b"abc E")) == [Piece("abc ")]
     assert list(reader.feed(b"x")) == [Piece("Ex")]
     assert held("abcEN", ("END",)) == 2
