@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
-from backends.base import Endpoint, LaunchPlan, load
+from backends.base import Backend, Endpoint, LaunchPlan, load
 
 STATE = "GEMMA_ADVISOR_STATE"
 """Names the folder, where the usual one will not do."""
@@ -34,11 +34,11 @@ LOCK_S = 10.0
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint and the process behind it. `birth` tells the process from a later one with the same id.
 
-    While it is `starting`, the process is the advisor that starts it.
+    While it is `starting`, the process is the advisor that starts it. `stopping`: it was told to end.
     """
 
     name: str
-    status: Literal["starting", "running"]
+    status: Literal["starting", "running", "stopping"]
     backend: str
     model: str
     pid: int
@@ -175,7 +175,7 @@ def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
             model=plan.model.name,
             pid=os.getpid(),
             birth=birth(os.getpid()),
-            port=_free_port(port, {other.port: other.name for other in others}),
+            port=_port(port, {other.port: other.name for other in others}),
             since=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             target=str(plan.model.target),
             draft_tokens=plan.model.draft_tokens,
@@ -213,11 +213,24 @@ def forget(session: Session) -> None:
             _path(session.name).unlink(missing_ok=True)
 
 
-def end(session: Session) -> None:
-    """Stop the session's process, if it is still the same, and forget it."""
-    if is_alive(session) and session.pid != os.getpid():
-        load(session.backend).stop(session.endpoint)
+def end(session: Session, backend: Backend | None = None) -> None:
+    """Stop the session's process, if it is still the same, and forget it.
+
+    Args:
+        backend: the one that started it, where it is this process's; another one of its kind otherwise.
+    """
+    if session.status == "running" and is_alive(session):
+        with _locked():
+            # So that whoever waits for it knows that it did not die.
+            _write(msgspec.structs.replace(session, status="stopping"))
+        (backend or load(session.backend)).stop(session.endpoint)
     forget(session)
+
+
+def was_stopped(session: Session) -> bool:
+    """Whether somebody told it to end."""
+    now = _read(_path(session.name))
+    return now is None or now.since != session.since or now.status == "stopping"
 
 
 def clear() -> list[Session]:
@@ -244,26 +257,32 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _free_port(asked: int, taken: dict[int, str]) -> int:
-    if asked:
-        if asked in taken:
-            raise RuntimeFailed(
-                f"port {asked} is used by the session {taken[asked]!r}", hint="give another with --port"
-            )
-        if not _can_bind(asked):
-            raise RuntimeFailed(
-                f"port {asked} is used by another program", hint="give another one with --port, or none for a free one"
-            )
-        return asked
+def free_port(taken: Container[int] = ()) -> int:
+    """A port of the loopback address that nobody has: the same one every day, if it can be."""
     for port in range(FIRST_PORT, LAST_PORT + 1):
-        if port not in taken and _can_bind(port):
+        if port not in taken and can_bind(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _can_bind(port: int) -> bool:
+def _port(asked: int, taken: dict[int, str]) -> int:
+    if not asked:
+        return free_port(taken)
+    if asked in taken:
+        raise RuntimeFailed(
+            f"port {asked} is used by the session {taken[asked]!r}", hint="give another one with --port"
+        )
+    if not can_bind(asked):
+        raise RuntimeFailed(
+            f"port {asked} is used by another program", hint="give another one with --port, or none for a free one"
+        )
+    return asked
+
+
+def can_bind(port: int) -> bool:
+    """Whether a server could have this port of the loopback address."""
     with socket.socket() as probe:
         if os.name == "posix":
             # As servers do: a port whose last connections are still fading out is free.

@@ -1,0 +1,243 @@
+"""`advisor launch`: from a name to an endpoint, with the proof that its drafter works."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from advisor import launching, sessions
+from advisor.commands.run import find_model, parse_drafts, usable
+from advisor.errors import UsageError
+from advisor.launching import Order, Proof, Setup
+from advisor.progress import busy
+from advisor.sessions import Session
+from advisor.units import format_bytes
+from backends.base import Backend, LaunchPlan, load
+
+EPILOG = """\b
+Examples:
+  advisor launch demo
+  advisor launch model.gguf --drafter mtp.gguf --context 16384
+  advisor launch demo --backend llama.cpp --detach --json
+  advisor launch demo --backend llama.cpp --dry-run
+  advisor launch demo --backend llama.cpp -- --threads 4
+
+\b
+Whatever comes after `--` is passed on to the runtime.
+Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend, 5 a download failed,
+6 the runtime failed, 130 interrupted.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", required=False)
+@click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- EXTRA]...")
+@click.option("--backend", metavar="B", help="llama.cpp, native or a plugin; the best one here by default.")
+@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0.")
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
+@click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
+@click.option("--no-drafter", is_flag=True, help="Plain decoding.")
+@click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens drafted per round.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one from 8080 on by default.")
+@click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
+@click.option("--force", is_flag=True, help="Start also what should not fit.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; download and start nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.launch/1).")
+def command(
+    model: str | None,
+    extra: tuple[str, ...],
+    *,
+    backend: str | None,
+    quant: str | None,
+    context: int | None,
+    drafter: Path | None,
+    no_drafter: bool,
+    draft_tokens: str,
+    port: int | None,
+    detach: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Start MODEL and print its endpoint, which speaks the OpenAI API on this machine only.
+
+    MODEL is a GGUF file or `demo`; left out, it is `demo`. It runs until ctrl-c, or with --detach until `advisor stop`.
+    """
+    if drafter is not None and no_drafter:
+        raise UsageError("--drafter and --no-drafter exclude each other", command="advisor launch --help")
+    order = Order(
+        model=model,
+        backend=backend,
+        quant=quant,
+        context=context,
+        drafter=drafter,
+        use_drafter=not no_drafter,
+        draft_tokens=parse_drafts(draft_tokens),
+        port=port or 0,
+        detached=detach,
+        force=force,
+        extra=extra,
+    )
+    # Says what is wrong with a name that is no file, and where to get the files of a size.
+    find_model(model or launching.DEMO, None, use_drafter=False, drafts=None)
+    setup = launching.configure(msgspec.structs.replace(order, model=model or launching.DEMO))
+    if dry_run:
+        _show_plan(setup, as_json=as_json)
+        return
+    runner = usable(setup.backend)
+    with _ended_by_signals(), _opened(runner, setup) as (session, proof):
+        show(setup, session, proof, as_json=as_json)
+        if not detach:
+            launching.attend(runner, session)
+
+
+@contextlib.contextmanager
+def _opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
+    """A session and its proof; ended with the block, unless it is detached and all went well."""
+    with busy(f"starting {backend.name} with {setup.model.target.name}"):
+        session = launching.open_session(backend, setup)
+    try:
+        with busy("looking whether it answers"):
+            proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
+        yield session, proof
+    except BaseException:
+        sessions.end(session, backend)
+        raise
+    if not setup.options.detached:
+        sessions.end(session, backend)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end this as ctrl-c does: the server goes too."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        names = []
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+# ---- Showing
+
+
+def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None:
+    """The endpoint and what it showed."""
+    if as_json:
+        click.echo(msgspec.json.encode(document(setup, session, proof)))
+        return
+    for name, text in lines(setup, session, proof):
+        click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")
+
+
+def lines(setup: Setup, session: Session, proof: Proof) -> list[tuple[str, str]]:
+    """The endpoint in words."""
+    found = [
+        ("Ready", f"{session.base_url}   OpenAI-compatible, for this machine only, any key"),
+        ("Model", f"{session.model}, {session.context_tokens:,} tokens of context, {session.backend}"),
+        ("Drafter", drafter_words(proof)),
+    ]
+    if proof.tokens_per_s:
+        expected = setup.expected_tokens_per_s
+        found.append(
+            ("Speed", f"{proof.tokens_per_s:,.1f} tokens/s" + (f", {expected:,.1f} expected" if expected else ""))
+        )
+    if proof.memory_bytes:
+        expected_bytes = setup.expected_bytes
+        more = f", {format_bytes(expected_bytes)} expected in all" if expected_bytes else ""
+        found.append(("Memory", f"{format_bytes(proof.memory_bytes)} in the process{more}"))
+    stop = f"advisor stop {session.name}" if session.detached else "ctrl-c stops it"
+    found.append(("Session", f"{session.name}: {stop}; advisor logs {session.name}"))
+    return found
+
+
+def drafter_words(proof: Proof) -> str:
+    """Whether the drafter works, in words: `active, 71 % accepted, 2.1 tokens a step`."""
+    if not proof.active:
+        return f"off, because {proof.reason}" if proof.reason else "off"
+    return f"active, {proof.acceptance or 0:.0%} accepted, {proof.tokens_per_step or 1:.1f} tokens a step".replace(
+        "%", " %"
+    )
+
+
+def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
+    """`advisor.launch/1`."""
+    return {
+        "schema": "advisor.launch/1",
+        "base_url": session.base_url,
+        "model": session.model,
+        "backend": session.backend,
+        "pid": session.pid,
+        "name": session.name,
+        "log": session.log or None,
+        "context_tokens": session.context_tokens,
+        "detached": session.detached,
+        "drafter": {
+            "enabled": session.drafter,
+            "active": proof.active,
+            "draft_tokens": session.draft_tokens,
+            "drafted": proof.drafted,
+            "accepted": proof.accepted,
+            "acceptance": proof.acceptance,
+            "tokens_per_step": proof.tokens_per_step,
+            "reason": proof.reason or setup.drafter_reason,
+        },
+        "measured": {"decode_tokens_per_s": proof.tokens_per_s, "process_bytes": proof.memory_bytes},
+        "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
+    }
+
+
+def _show_plan(setup: Setup, *, as_json: bool) -> None:
+    port = setup.options.port or sessions.free_port()
+    plan = launching.planned(load(setup.backend), setup, port=port)
+    if as_json:
+        click.echo(msgspec.json.encode(plan_document(setup, plan)))
+        return
+    click.echo(plan.command)
+
+
+def plan_document(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
+    """`advisor.launch/1` of what was not started."""
+    model = plan.model
+    return {
+        "schema": "advisor.launch/1",
+        "base_url": f"http://{plan.options.host}:{plan.options.port}/v1",
+        "model": model.name,
+        "backend": plan.backend,
+        "pid": None,
+        "name": None,
+        "log": None,
+        "context_tokens": model.context_tokens,
+        "detached": plan.options.detached,
+        "drafter": {
+            "enabled": model.drafter is not None,
+            "draft_tokens": model.draft_tokens,
+            "reason": setup.drafter_reason,
+        },
+        "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
+        "plan": {
+            "files": [
+                {"role": role, "path": str(path)}
+                for role, path in (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
+                if path is not None
+            ],
+            "argv": plan.argv,
+            "environment": plan.environment,
+            "requests": plan.requests,
+            "command": plan.command,
+        },
+    }

@@ -1,0 +1,191 @@
+"""With a real llama-server on the demo pair: proof, text, failures, two at once, ends of all kinds."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from advisor import demo, launching, sessions
+from advisor.client import Client
+from advisor.demo import collect
+from advisor.errors import AdvisorError, RuntimeFailed
+from advisor.launching import Order, Setup
+from advisor.sessions import Session
+from backends.base import Model, Options
+from backends.llama_cpp import LlamaCpp
+from backends.native import Native
+from tests.launch.conftest import DEMO, advisor, ask, wait_for
+
+pytestmark = [pytest.mark.llama_server, pytest.mark.usefixtures("llama_server")]
+
+
+ONE_THREAD = ("--threads", "1")
+"""llama.cpp's threads wait for one another by turning: with two on busy cores, a token takes a second."""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "PROOF_TOKENS", 24)
+
+
+def setup(*, extra: tuple[str, ...] = (), **changes: object) -> Setup:
+    order = Order(model="demo", backend="llama.cpp", extra=(*ONE_THREAD, *extra), **changes)  # type: ignore[arg-type]
+    return launching.configure(order)
+
+
+def greedy(session: Session) -> str:
+    with Client(session.base_url, session.model) as client:
+        question = [{"role": "user", "content": demo.QUESTION}]
+        return collect(client.chat(question, temperature=0, max_tokens=64)).text
+
+
+def test_the_drafter_is_proved_and_the_text_is_the_native_engines() -> None:
+    texts = []
+    native = msgspec.structs.replace(setup(), options=Options())
+    for backend, asked in ((LlamaCpp(), setup()), (Native(), native)):
+        session = launching.open_session(backend, asked)
+        try:
+            proof = launching.prove(backend, session)
+            if backend.name == "llama.cpp":
+                assert proof.active and proof.drafted > 0 and proof.reason == ""
+                assert proof.acceptance is not None and proof.acceptance > 0.5
+                assert proof.tokens_per_step is not None and proof.tokens_per_step > 1.5
+                stats = backend.stats(session.endpoint)
+                assert stats.drafter_active and stats.predicted_tokens > 0 and len(stats.accepted_per_position) == 3
+                assert stats.memory_bytes is not None and stats.memory_bytes > 10 << 20
+            texts.append(greedy(session))
+        finally:
+            sessions.end(session, backend)
+    assert texts[0] == texts[1] != ""
+
+
+def test_plain_decoding_is_said_to_be_plain() -> None:
+    backend, asked = LlamaCpp(), setup(use_drafter=False)
+    session = launching.open_session(backend, asked)
+    try:
+        proof = launching.prove(backend, session, drafter_reason=asked.drafter_reason)
+        assert not proof.active and proof.reason == "it was switched off"
+        assert httpx.get(session.base_url.removesuffix("/v1") + "/health", trust_env=False).status_code == 200
+    finally:
+        sessions.end(session, backend)
+
+
+def test_the_command_line_from_launch_to_stop_and_the_openai_client() -> None:
+    openai = pytest.importorskip("openai")
+    made = ask("launch", "demo", "--backend", "llama.cpp", "--detach", "--json", "--", *ONE_THREAD)
+    assert made["drafter"]["active"] and made["backend"] == "llama.cpp"
+    client = openai.OpenAI(base_url=made["base_url"], api_key="any")
+    said = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
+    assert said.choices[0].message.content
+    assert "listening" in advisor("logs", "demo").stdout
+    assert ask("stop", "demo")["stopped"] == ["demo"]
+    wait_for(lambda: not sessions.birth(made["pid"]))
+
+
+def test_the_dry_runs_command_runs_as_printed() -> None:
+    done = advisor("launch", "demo", "--backend", "llama.cpp", "--dry-run", "--", *ONE_THREAD)
+    with subprocess.Popen(shlex.split(done.stdout), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        assert any(b"listening on" in line for line in process.stdout)
+        process.kill()
+
+
+def test_killed_in_the_middle_of_an_answer() -> None:
+    backend = LlamaCpp()
+    session = launching.open_session(backend, setup())
+    children = httpx.get(session.base_url + "/models", trust_env=False)
+    assert children.status_code == 200
+    with Client(session.base_url, session.model, cause=lambda: launching.cause(backend, session.endpoint)) as client:
+        events = client.chat(
+            [{"role": "user", "content": "Tell me all"}], temperature=1, max_tokens=1500, ignore_eos=True
+        )
+        next(iter(events))
+        os.killpg(session.pid, signal.SIGKILL)
+        with pytest.raises(AdvisorError, match="killed"):
+            list(events)
+    wait_for(lambda: not sessions.is_alive(session))
+
+
+def test_a_port_taken_in_the_meantime_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+        free = sessions.free_port()
+        offered = iter([busy, free])
+        monkeypatch.setattr(sessions, "free_port", lambda _taken=(): next(offered))
+        session = launching.open_session(backend := LlamaCpp(), setup())
+        assert session.port == free
+        sessions.end(session, backend)
+
+
+def test_two_at_once() -> None:
+    backend = LlamaCpp()
+    found: list[Session] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(launching.open_session(backend, setup()))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert sorted(session.name for session in found) == ["demo", "demo-2"]
+        assert len({session.port for session in found}) == 2
+        assert greedy(found[0]) == greedy(found[1])
+    finally:
+        for session in found:
+            sessions.end(session, backend)
+
+
+def test_a_broken_drafter_is_named(tmp_path: Path) -> None:
+    whole = (DEMO / "demo-drafter.gguf").read_bytes()
+    broken = tmp_path / "mtp-broken.gguf"
+    broken.write_bytes(whole[: len(whole) // 2])
+    model = Model(name="demo", target=DEMO / "demo.gguf", drafter=broken, draft_tokens=3, context_tokens=1024)
+    asked = Setup(backend="llama.cpp", model=model, options=Options(), drafter_reason="")
+    with pytest.raises(RuntimeFailed, match=r"mtp-broken\.gguf.* is cut off"):
+        launching.open_session(LlamaCpp(), asked)
+    assert sessions.everything() == []
+
+
+def test_too_little_memory_is_explained_with_the_next_step(llama_server: Path, tmp_path: Path) -> None:
+    limited = tmp_path / "llama-server"
+    limited.write_text(f'#!/bin/sh\nulimit -v 900000\nexec "{llama_server}" "$@"\n')
+    limited.chmod(0o700)
+    backend = LlamaCpp()
+    asked = setup()
+    large = msgspec.structs.replace(asked.model, context_tokens=1 << 21)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLAMA_SERVER", str(limited))
+        with pytest.raises(RuntimeFailed, match="out of memory") as error:
+            launching.open_session(backend, msgspec.structs.replace(asked, model=large))
+    assert "--context 1048576" in error.value.hint and "--no-drafter" in error.value.hint
+
+
+def test_extra_flags_are_passed_on_and_wrong_ones_explained() -> None:
+    with pytest.raises(RuntimeFailed, match="refuses an option: invalid argument: --nonsense"):
+        launching.open_session(LlamaCpp(), setup(extra=("--nonsense",)))
+
+
+def test_a_killed_launch_takes_the_server_with_it() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advisor", "launch", "demo", "--backend", "llama.cpp", "--", *ONE_THREAD],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and "Ready" in process.stdout.readline()
+    session = sessions.find()
+    process.kill()
+    process.communicate(timeout=20)
+    wait_for(lambda: sessions.can_bind(session.port) and not sessions.birth(session.pid))
