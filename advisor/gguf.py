@@ -22,6 +22,8 @@ Scalar = int | float | bool | str
 
 TARGET = "gemma4"
 DRAFTER = "gemma4-assistant"
+LOOKUP = Path("lookup")
+"""In a drafter's place: guess from the text itself, without a model."""
 OLD_DRAFTERS = {"gemma4_assistant", "gemma4_mtp"}
 """Spellings of community files that llama.cpp does not load."""
 WIDTHS = {1536: "E2B", 2560: "E4B", 3840: "12B", 2816: "26B-A4B", 5376: "31B"}
@@ -418,14 +420,42 @@ def _drafter_of(model: Header) -> str:
     return f"mtp-gemma-4-{size}-it.gguf" if size else f"a {DRAFTER!r} file made for a width of {model.embedding_length}"
 
 
+def smaller(header: Header, model: Header) -> Header:
+    """The header of a model that drafts for `model`: any that has the same vocabulary and fewer weights.
+
+    Raises:
+        RuntimeFailed: it does not; the hint says which drafter to take.
+    """
+    path, hint = header.path, f"the drafter of this model is {_drafter_of(model)}"
+    if header.vocabulary != model.vocabulary:
+        raise RuntimeFailed(
+            f"{path} does not belong to {model.path.name}: "
+            f"its vocabulary has {header.vocabulary:,} tokens, the model's {model.vocabulary:,}",
+            hint=hint,
+        )
+    if header.parameters >= model.parameters:
+        raise RuntimeFailed(
+            f"{path} is no drafter for {model.path.name}: it has {header.parameters:,} weights, "
+            f"the model {model.parameters:,}, and a drafter must be smaller",
+            hint=hint,
+        )
+    return checked_target(header) if header.architecture == TARGET else header
+
+
 def pair(model: Path, draft: Path | None) -> tuple[Header, Header | None]:
-    """Both headers, checked against each other.
+    """Both headers, checked against each other; None for a drafter that is no file.
 
     Raises:
         UsageError: the same file was given twice.
-        RuntimeFailed: as `target` and `drafter`.
+        RuntimeFailed: as `target`, `drafter` and `smaller`.
     """
     if draft is not None and draft == model:
         raise UsageError(f"{draft} is given as model and as drafter", hint="a drafter is a file of its own")
     header = target(model)
-    return header, drafter(draft, header) if draft is not None else None
+    if draft is None or draft == LOOKUP:
+        return header, None
+    found = read(draft)
+    assistant = found.architecture == DRAFTER or found.architecture in OLD_DRAFTERS
+    if assistant or any(name.startswith("nextn.") for name in found.tensors):
+        return header, checked_drafter(found, header)
+    return header, smaller(found, header)

@@ -47,7 +47,12 @@ def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False
     began = time.perf_counter()
     first = began
     rounds = engine.generate(
-        job.prompt, draft_tokens=job.draft_tokens, max_tokens=job.max_tokens, stopped=stopped, reuse=job.reuse
+        job.prompt,
+        draft_tokens=job.draft_tokens,
+        max_tokens=job.max_tokens,
+        stopped=stopped,
+        reuse=job.reuse,
+        sampling=job.sampling,
     )
     for found in rounds:
         now = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,29 @@ from advisor import gguf
 from advisor.errors import UsageError
 from advisor.probes.cpu import probe
 from advisor.probes.host import Local
-from backends.native import acceptance
-from backends.native.drafters import Drafter, Mtp, NoDrafter
+from backends.native.acceptance import NOTHING, Draft, verified
+from backends.native.depth import AUTO, Adaptive, Depth, Fixed
+from backends.native.drafters import Drafter, Lookup, Mtp, NoDrafter, Place, Small
 from backends.native.library import ContextFull
+from backends.native.sampling import GREEDY, Sampler, Sampling
 from backends.native.target import MAX_DRAFT, MICRO_BATCH, Target
+
+KINDS: dict[bool, type[Mtp | Small]] = {True: Mtp, False: Small}
+"""By whether the file is an assistant."""
+MEASURED = (1, 2, 4, 3, 6, 8, 5, 7, 12, 16)
+"""Row counts whose cost is measured beforehand, the most useful first."""
+REPEATS = 4
+MEASURING = 0.5
+"""Seconds after which no further count is measured beforehand."""
+
+
+class Spent(NamedTuple):
+    """Seconds of a round. `sample`: choosing tokens; `rest`: all else in Python."""
+
+    draft: float = 0.0
+    verify: float = 0.0
+    sample: float = 0.0
+    rest: float = 0.0
 
 
 class Round(NamedTuple):
@@ -25,6 +45,17 @@ class Round(NamedTuple):
     tokens: tuple[int, ...]
     drafted: int
     accepted: int
+    spent: Spent = Spent()
+
+
+class Plan(NamedTuple):
+    """What one round verifies: the draft, in how many rows, and who made it."""
+
+    draft: Draft = NOTHING
+    rows: int = 1
+    pace: Adaptive | None = None
+    match: int = 0
+    """Of a repeated passage: tokens in common with the end of the text."""
 
 
 def cores() -> int:
@@ -49,20 +80,26 @@ class Engine:
         gpu_layers: int | None = None,
         micro_batch: int = MICRO_BATCH,
     ) -> None:
-        gguf.pair(model, drafter)
+        _, found = gguf.pair(model, drafter)
         threads = threads or cores()
         self.target = Target(
             model,
             context_tokens=context_tokens,
             threads=threads,
             gpu_layers=gpu_layers,
-            drafter=drafter is not None,
+            drafter=found is not None and found.architecture == gguf.DRAFTER,
             micro_batch=micro_batch,
         )
         self.drafter: Drafter = NoDrafter()
-        if drafter is not None:
-            self.drafter = Mtp(drafter, self.target, threads=threads, gpu_layers=gpu_layers)
-        self.has_drafter = drafter is not None
+        self.backup: Lookup | None = None
+        """Guesses from the text itself, where draft lengths adapt."""
+        kind = KINDS[found.architecture == gguf.DRAFTER] if found else None
+        if kind is not None and drafter is not None:
+            self.drafter, self.backup = kind(drafter, self.target, threads=threads, gpu_layers=gpu_layers), Lookup()
+        elif drafter == gguf.LOOKUP:
+            self.drafter = self.backup = Lookup()
+        self.has_drafter, self.neural = drafter is not None, found is not None
+        self.depth = Depth(MAX_DRAFT)
 
     @property
     def end(self) -> frozenset[int]:
@@ -75,9 +112,29 @@ class Engine:
 
     def warm(self, draft_tokens: int) -> None:
         """Decode a little, so that the first answer does not pay for reading weights and building graphs."""
-        begin = self.target.model.tokenize("", special=True, begin=True) or [0]
-        for _ in self.generate(begin, draft_tokens=draft_tokens, max_tokens=draft_tokens + 2):
+        for _ in self.generate(self._beginning, draft_tokens=draft_tokens, max_tokens=max(1, draft_tokens) + 2):
             pass
+
+    @property
+    def _beginning(self) -> list[int]:
+        """The shortest text."""
+        return self.target.model.tokenize("", special=True, begin=True) or [0]
+
+    def measure(self) -> None:
+        """Learn what decoding so many rows costs, once; within `MEASURING`, the rest is learned while running."""
+        costs, target = self.depth.costs, self.target
+        if any(costs.seen):
+            return
+        target.prefill(self._beginning)
+        until = time.perf_counter() + MEASURING
+        for rows in MEASURED:
+            for _ in range(REPEATS):
+                began, position = time.perf_counter(), target.length
+                target.step([0], rows)
+                target.keep(position)
+                costs.note(rows, time.perf_counter() - began)
+            if time.perf_counter() > until:
+                break
 
     def generate(
         self,
@@ -87,29 +144,44 @@ class Engine:
         max_tokens: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
         reuse: bool = False,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Round]:
-        """Answer `prompt` greedily, round by round, until a token of `end`, `max_tokens`, or `stopped`.
+        """Answer `prompt`, round by round, until a token of `end`, `max_tokens`, or `stopped`.
 
         Args:
-            draft_tokens: guesses a round; 0 decodes plainly. The answer is the same.
+            draft_tokens: guesses a round; 0 decodes plainly; AUTO: as many as pay. A greedy answer is the same whatever
+                it is, a sampled one has the same distribution.
             max_tokens: most tokens of the answer; None: whatever fits.
             stopped: asked before each round and each micro-batch of the prompt.
             reuse: do not read again what the cache holds of the prompt's beginning.
+            sampling: how tokens are chosen; the default is greedy.
 
         Raises:
             ContextFull: prompt and answer do not fit; nothing was generated.
-            UsageError: an empty prompt, or too many drafts.
+            UsageError: an empty prompt, too many drafts, or impossible sampling.
         """
         limit = self._limit(prompt, draft_tokens, max_tokens)
+        sampling.check(self.target.model.size)
+        if draft_tokens == AUTO:
+            self.measure()
         first = self.target.prefill(prompt, stopped, reuse=reuse) if limit else None
         if first is None:
             return
-        token = int(first[0].argmax())
+        sampler = Sampler(sampling, prompt)
+        token = sampler.first(first[0])
+        sampler.note((token,))
+        text = [*prompt, token]
+        self.drafter.begin(text)
+        if draft_tokens == AUTO and self.backup is not None:
+            self.backup.begin(text)
+        self.depth.begin()
         yield Round((token,), 0, 0)
         given, row = 1, -1
         while given < limit and token not in self.end and not stopped():
-            found = self._round(token, row, min(draft_tokens, limit - given - 1))
+            found = self._round(Place(text, row), sampler, draft_tokens, limit - given - 1)
             given += len(found.tokens)
+            text.extend(found.tokens)
+            sampler.note(found.tokens)
             # The state to draft from is that of the token before the last: the row of the last agreeing guess.
             token, row = found.tokens[-1], found.accepted
             yield found
@@ -117,7 +189,7 @@ class Engine:
     def _limit(self, prompt: Sequence[int], draft_tokens: int, max_tokens: int | None) -> int:
         if not prompt:
             raise UsageError("the prompt is empty")
-        if not 0 <= draft_tokens <= MAX_DRAFT:
+        if draft_tokens != AUTO and not 0 <= draft_tokens <= MAX_DRAFT:
             raise UsageError(f"draft_tokens is {draft_tokens}, not between 0 and {MAX_DRAFT}")
         room = self.room(prompt)
         if max_tokens is not None and max_tokens > room:
@@ -128,19 +200,63 @@ class Engine:
             )
         return max(room, 1) if max_tokens is None else max_tokens
 
-    def _round(self, token: int, row: int, drafts: int) -> Round:
+    def _round(self, place: Place, sampler: Sampler, wanted: int, most: int) -> Round:
+        """Draft, verify, accept, roll back. `wanted`: guesses, or AUTO; `most`: that the answer has room for."""
         target, position = self.target, self.target.length
-        drafted: list[int] = []
-        if drafts and self.has_drafter:
-            drafted = self.drafter.draft(token, target.hidden(row), position, drafts)
-        tokens = acceptance.greedy(drafted, target.step([token, *drafted]))
+        began = time.perf_counter()
+        plan = self._adaptive(place, sampler, most) if wanted == AUTO else self._fixed(place, sampler, wanted, most)
+        drafted = time.perf_counter()
+        draft = plan.draft
+        logits = target.step([place.text[-1], *draft.tokens], plan.rows)
+        decoded = time.perf_counter()
+        tokens = verified(draft, logits, sampler)
+        sampled = time.perf_counter()
         for index, found in enumerate(tokens):
             if found in self.end:
                 tokens = tokens[: index + 1]
                 break
-        accepted = min(len(tokens), sum(a == b for a, b in zip(tokens, drafted, strict=False)))
+        accepted = sum(a == b for a, b in zip(tokens, draft.tokens, strict=False))
         target.keep(position + min(accepted, len(tokens) - 1) + 1)
-        return Round(tuple(tokens), len(drafted), accepted)
+        if wanted == AUTO:
+            self._learn(plan, tokens, accepted, drafted - began, time.perf_counter() - drafted)
+        ended = time.perf_counter()
+        spent = Spent(drafted - began, decoded - drafted, sampled - decoded, ended - sampled)
+        return Round(tuple(tokens), len(draft.tokens), accepted, spent)
+
+    def _fixed(self, place: Place, sampler: Sampler, wanted: int, most: int) -> Plan:
+        count = min(wanted, most)
+        return Plan(self.drafter.draft(place, Fixed(count), sampler)) if count > 0 and self.has_drafter else Plan()
+
+    def _adaptive(self, place: Place, sampler: Sampler, most: int) -> Plan:
+        """The draft that promises most: of the drafter, of a passage that repeats itself, or none."""
+        depth = self.depth
+        at = match = count = 0
+        gain = 0.0
+        most = min(most, MAX_DRAFT)
+        depth.look()
+        if self.backup is not None and most > 0:
+            at, match = self.backup.match()
+            if at:
+                count, gain = depth.repeated(match, most)
+        pace = depth.neural(most) if self.neural else None
+        if pace is not None and depth.ahead(0, most, 1.0) >= gain:
+            draft, match = self.drafter.draft(place, pace, sampler), 0
+        elif count and self.backup is not None:
+            draft, pace = self.backup.guessed(at, count), None
+        else:
+            draft, pace, match = NOTHING, None, 0
+        rows = depth.costs.padded(len(draft.tokens) + 1, self.target.room)
+        return Plan(draft, rows, pace, match)
+
+    def _learn(self, plan: Plan, tokens: Sequence[int], accepted: int, drafting: float, seconds: float) -> None:
+        depth, drafted = self.depth, len(plan.draft.tokens)
+        depth.record(plan.rows, seconds, len(tokens))
+        # An answer that ends inside a draft says nothing of the guesses after its end.
+        ended = tokens[-1] in self.end
+        if plan.pace is not None:
+            depth.judge(plan.pace, plan.rows, accepted, drafting, ended=ended)
+        elif plan.match:
+            depth.judge_repeated(plan.match, min(drafted, len(tokens)) if ended else drafted, accepted)
 
     def close(self) -> None:
         self.drafter.close()

@@ -98,10 +98,16 @@ class Target:
         self.reuse.checkpoints.clear()
         self.length = 0
 
-    def step(self, tokens: Sequence[int]) -> Logits:
-        """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary]."""
+    def step(self, tokens: Sequence[int], rows: int = 0) -> Logits:
+        """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary].
+
+        Args:
+            rows: decode so many, filled up with tokens that are to be dropped again; some counts cost less than smaller
+                ones.
+        """
         began = time.perf_counter()
-        self._decode(tokens, all_wanted=True)
+        more = rows - len(tokens)
+        self._decode([*tokens, *[0] * more] if more > 0 else tokens, all_wanted=True)
         logits = self.context.logits(len(tokens))
         self.context.use_threads(self.threads.record(len(tokens), time.perf_counter() - began))
         return logits

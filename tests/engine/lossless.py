@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backends.native.acceptance import Draft
+from backends.native.depth import Pace
+from backends.native.drafters import Place
 from backends.native.engine import Engine
-from backends.native.library import Hidden
+from backends.native.sampling import Sampler
 
 
 class Verdict(NamedTuple):
@@ -38,10 +41,16 @@ class Scripted:
         self.answer, self.start, self.errors = list(answer), start, errors
         self.random = np.random.default_rng(seed)
 
-    def draft(self, token: int, hidden: Hidden, position: int, count: int) -> list[int]:
-        given = position - self.start + 1
-        right = [*self.answer[given : given + count], *[7] * count][:count]
-        return [guess if self.random.random() >= self.errors else 8 for guess in right]
+    def begin(self, text: list[int]) -> None: ...
+
+    def draft(self, place: Place, pace: Pace, sampler: Sampler) -> Draft:
+        given = len(place.text) - self.start
+        guesses: list[int] = []
+        while pace.goes_on() and pace.takes(1 - self.errors):
+            at = given + len(guesses)
+            right = self.answer[at] if at < len(self.answer) else 7
+            guesses.append(right if self.random.random() >= self.errors else 8)
+        return Draft(guesses, [None] * len(guesses))
 
     def close(self) -> None: ...
 

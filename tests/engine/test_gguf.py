@@ -82,7 +82,7 @@ def test_any_bytes_after_the_magic(content: bytes, tmp_path: Path) -> None:
 def test_files_that_do_not_belong_together(worst_pair: Pair, tmp_path: Path) -> None:
     target, drafter = worst_pair
     refused(drafter, "is a drafter")
-    refused(target, "is no drafter", drafter=_copy(target, tmp_path))
+    refused(target, "must be smaller", drafter=_copy(target, tmp_path))
     with pytest.raises(UsageError, match="as model and as drafter"):
         gguf.pair(target, target)
     other = tmp_path / "other.gguf"

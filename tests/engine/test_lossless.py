@@ -10,6 +10,7 @@ from backends.native.answer import Final, Job, answer
 from backends.native.drafters import Drafter
 from backends.native.engine import Engine
 from backends.native.library import ContextFull
+from backends.native.text import Form
 from tests.engine.lossless import Scripted, noise, same, tokens
 
 pytestmark = pytest.mark.engine
@@ -135,7 +136,7 @@ def test_stop_string_inside_a_draft(worst: Engine) -> None:
     for begin in (3, 10, 17):
         stop = text[begin : begin + 3]
         with Swapped(worst, Scripted(plain, len(prompt), 0.0)) as engine:
-            *pieces, final = answer(engine, Job(prompt, 6, 60, (stop,)))
+            *pieces, final = answer(engine, Job(prompt, 6, 60, Form((stop,))))
         assert "".join(piece.text for piece in pieces) == text[: text.find(stop)]  # type: ignore[union-attr]
         assert isinstance(final, Final)
         assert final.reason == "stop"

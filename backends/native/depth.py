@@ -1,0 +1,310 @@
+"""How many tokens to draft next: adapts to what decoding costs here and to how often guesses are right just now.
+
+Three things are measured while running: the cost of decoding each number of rows (any curve: kernels work on groups of
+rows), the cost of a drafter's step, and how often a guess is right, by its place in the draft and by how sure the
+drafter was. A round yields tokens and takes time; what is gained per round is
+
+    tokens - rate * seconds,        rate = tokens per second of the last rounds,
+
+and the draft is as long as that is expected to grow (a renewal process is fastest so). Whether drafting is worth it at
+all is judged by rounds against plain decoding; where it is not, nothing is drafted but for a probe now and then.
+
+Exactness when sampling: whether a guess is verified is decided by the distribution that it will be drawn from, never by
+the token drawn, and no drawn guess is dropped. Otherwise the guesses that remain would have another distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Protocol
+
+AUTO = -1
+"""A draft length that says: adapt."""
+MIXING, DRIFT = 0.15, 0.03
+"""How fast the cost of a row count follows what it was, and how fast the others follow (a busy machine slows all)."""
+STEP = 0.5
+"""Most that one measurement counts for, as a logarithm: a pause of the machine is no cost."""
+SETTLING = 3
+"""First measurements of a row count, of which the least counts."""
+WORTH_PADDING = 0.97
+"""Rows are padded where the larger count costs at most this share."""
+FORGET = 0.95
+"""What is left of older evidence at each new one."""
+FADE, FADING = 0.97, 16
+"""What is left of evidence after so many rounds, so that what was not tried lately is tried again."""
+AHEAD = 4
+"""Guesses that a draft looks ahead: kernels take rows by fours."""
+CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
+"""Bounds of the classes of a drafter's confidence."""
+MATCHES = (3, 4, 5, 8, 16)
+"""Bounds of the classes of a repeated passage: tokens that it has in common so far."""
+MATCH_PRIORS = (0.3, 0.45, 0.55, 0.65, 0.8, 0.9)
+SHORTEST_REST, LONGEST_REST = 4, 64
+"""Rounds without a draft between two probes: doubled while they do not help."""
+
+
+class Pace(Protocol):
+    """Asked while a draft is made."""
+
+    unsure: bool
+    """Whether it wants to know how sure the drafter is; to find out costs a moment."""
+
+    def goes_on(self) -> bool:
+        """Whether one more step of the drafter is worth its time."""
+        ...
+
+    def takes(self, confidence: float) -> bool:
+        """Whether the next guess will be verified; if not, the draft ends before it."""
+        ...
+
+
+class Fixed:
+    """Always so many."""
+
+    unsure = False
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def goes_on(self) -> bool:
+        return self.left > 0
+
+    def takes(self, confidence: float) -> bool:  # noqa: ARG002 - part of the protocol
+        self.left -= 1
+        return True
+
+
+class Costs:
+    """Seconds of a round by the number of rows that are decoded, in a range up to `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.seconds = [1.0 + 0.25 * rows for rows in range(most + 1)]
+        """By rows; between those measured a straight line, beyond them the last slope."""
+        self.seen = [0] * (most + 1)
+
+    def note(self, rows: int, seconds: float) -> None:
+        """A round of `rows` rows took so long."""
+        known = self.seen[rows]
+        self.seen[rows] += 1
+        if known < SETTLING:
+            self.seconds[rows] = min(seconds, self.seconds[rows]) if known else seconds
+            self._fill()
+            return
+        change = max(-STEP, min(STEP, math.log(max(seconds, 1e-9) / self.seconds[rows])))
+        others, own = math.exp(DRIFT * change), math.exp((MIXING - DRIFT) * change)
+        self.seconds = [value * others for value in self.seconds]
+        self.seconds[rows] *= own
+
+    def _fill(self) -> None:
+        known = [rows for rows in range(1, self.most + 1) if self.seen[rows]]
+        for rows in range(1, self.most + 1):
+            if self.seen[rows]:
+                continue
+            after = bisect_right(known, rows)
+            low, high = (known[max(0, after - 2) :] + known[-1:])[:2] if after == len(known) else known[after - 1 :][:2]
+            if after == 0 or low == high:
+                slope = 0.25 * self.seconds[known[0]]
+                low = known[0]
+            else:
+                slope = (self.seconds[high] - self.seconds[low]) / (high - low)
+            self.seconds[rows] = max(1e-9, self.seconds[low] + slope * (rows - low))
+
+    def padded(self, rows: int, most: int) -> int:
+        """The cheapest number of rows that holds `rows`; not more than `most`, and only counts that were measured."""
+        best, least = rows, self.seconds[rows] * WORTH_PADDING
+        for more in range(rows + 1, min(most, self.most) + 1):
+            if self.seen[more] and self.seconds[more] < least:
+                best, least = more, self.seconds[more]
+        return best
+
+    def table(self) -> list[float]:
+        """Seconds by the number of guesses (one row less), padding used."""
+        found = self.seconds[1:]
+        for guesses in range(self.most - 2, -1, -1):
+            if found[guesses + 1] < found[guesses] * WORTH_PADDING:
+                found[guesses] = found[guesses + 1]
+        return found
+
+
+class Belief:
+    """How often guesses of each class are right: lately, and before anything is known by `priors`."""
+
+    def __init__(self, bounds: Sequence[float], priors: Sequence[float], weight: float = 2.0) -> None:
+        self._bounds, self._priors, self._weight = bounds, priors, weight
+        self._right = [0.0] * len(priors)
+        self._offered = [0.0] * len(priors)
+
+    def of(self, value: float) -> float:
+        at = bisect_right(self._bounds, value)
+        return (self._right[at] + self._weight * self._priors[at]) / (self._offered[at] + self._weight)
+
+    def note(self, value: float, right: float) -> None:
+        at = bisect_right(self._bounds, value)
+        self._right[at] = FORGET * self._right[at] + right
+        self._offered[at] = FORGET * self._offered[at] + 1
+
+    def fade(self) -> None:
+        self._right = [FADE * value for value in self._right]
+        self._offered = [FADE * value for value in self._offered]
+
+
+class Depth:
+    """Chooses draft lengths for one engine, over all its answers.
+
+    Args:
+        most: guesses that can be verified in one round.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.costs = Costs(most + 1)
+        self.step = 0.0
+        """Seconds of one step of the drafter; 0 while unknown."""
+        middles = [(a + b) / 2 for a, b in zip((0.0, *CONFIDENCES), (*CONFIDENCES, 1.0), strict=True)]
+        self.by_confidence = Belief(CONFIDENCES, middles)
+        self.by_match = Belief(MATCHES, MATCH_PRIORS)
+        self.by_place = Belief(range(1, most), [0.8] * most, weight=1.0)
+        self.worth = 0.5
+        """Tokens that a drafted round gives beyond what plain decoding would in its time."""
+        self._rest = 0
+        self._gap = SHORTEST_REST
+        self._tokens = self._seconds = 0.0
+        self._rounds = 0
+        self.table: list[float] = []
+        self.rate = 0.0
+
+    def begin(self) -> None:
+        """Another answer: whatever the last one taught, this one is probed at once."""
+        self._rest = 0
+
+    def look(self) -> None:
+        """Before each round: what is true of it whatever is drafted."""
+        self.table = self.costs.table()
+        self.rate = max(1 / self.table[0], self._tokens / self._seconds if self._seconds else 0.0)
+
+    def neural(self, most: int) -> Adaptive | None:
+        """The pace of a drafter that knows how sure it is; None where it should not draft now."""
+        if most < 1:
+            return None
+        if self.worth < 0 and self._rest > 0:
+            self._rest -= 1
+            return None
+        return Adaptive(self, most)
+
+    def repeated(self, match: int, most: int) -> tuple[int, float]:
+        """How many tokens of a repeated passage to verify, and the gain that this promises.
+
+        Args:
+            match: tokens that the passage has in common with the end of the text.
+        """
+        share = self.by_match.of(match)
+        reached = total = best = 0.0
+        count, reached = 0, 1.0
+        for guesses in range(1, most + 1):
+            reached *= share
+            total += reached
+            gain = total - self.rate * (self.table[guesses] - self.table[0])
+            if gain > best:
+                count, best = guesses, gain
+        return count, best
+
+    def ahead(self, guesses: int, most: int, reached: float) -> float:
+        """What further guesses promise at best after `guesses`, which are all right with the probability `reached`.
+
+        The time of drafting and verifying them is spent in any case.
+        """
+        best = total = 0.0
+        for more in range(guesses, min(most, guesses + AHEAD)):
+            reached *= self.by_place.of(more)
+            total += reached
+            spent = (more + 1 - guesses) * self.step + self.table[more + 1] - self.table[guesses]
+            best = max(best, total - self.rate * spent)
+        return best
+
+    def record(self, rows: int, seconds: float, tokens: int) -> None:
+        """A round is over.
+
+        Args:
+            rows: decoded, padding included.
+            seconds: of all but drafting.
+            tokens: that it gave.
+        """
+        self.costs.note(rows, seconds)
+        self._rounds += 1
+        if self._rounds % FADING == 0:
+            self.by_confidence.fade()
+            self.by_match.fade()
+        self._tokens = FORGET * self._tokens + tokens
+        self._seconds = FORGET * self._seconds + self.costs.seconds[rows]
+
+    def judge(self, pace: Adaptive, rows: int, accepted: int, seconds: float, *, ended: bool = False) -> None:
+        """What a draft of `pace` came to.
+
+        Args:
+            seconds: that drafting took.
+            ended: the answer ended in it, so that the guess after the last right one was not wrong.
+        """
+        steps = max(1, pace.steps)
+        each = seconds / steps
+        if self.step:
+            each = self.step * math.exp(MIXING * max(-STEP, min(STEP, math.log(max(each, 1e-9) / self.step))))
+        self.step = each
+        self._seconds += pace.steps * self.step
+        for place, confidence in enumerate(pace.taken[: accepted + (not ended)]):
+            self.by_confidence.note(confidence, float(place < accepted))
+            self.by_place.note(place, float(place < accepted))
+        if pace.refused is not None and accepted == len(pace.taken):
+            # Counted too, as believed: else only the guesses that looked good would count.
+            self.by_place.note(len(pace.taken), self.by_confidence.of(pace.refused))
+        plain = self.table[0]
+        gained = accepted - (self.costs.seconds[rows] + steps * self.step - plain) / plain
+        probing = self.worth < 0
+        self.worth = max(-0.25, self.worth + (0.25 if probing else 0.1) * (gained - self.worth))
+        if self.worth >= 0:
+            self._gap = SHORTEST_REST
+        else:
+            self._rest = self._gap
+            self._gap = min(2 * self._gap, LONGEST_REST)
+
+    def judge_repeated(self, match: int, drafted: int, accepted: int) -> None:
+        """What the verification of a repeated passage came to."""
+        for place in range(min(drafted, accepted + 1)):
+            self.by_match.note(match, float(place < accepted))
+
+
+class Adaptive:
+    """Draws a draft out while that pays."""
+
+    unsure = True
+
+    def __init__(self, depth: Depth, most: int) -> None:
+        self._depth, self._most = depth, most
+        self._reached = 1.0
+        self.taken: list[float] = []
+        """How sure the drafter was of each guess that is verified."""
+        self.refused: float | None = None
+        self.steps = 0
+
+    def goes_on(self) -> bool:
+        guesses = len(self.taken)
+        if guesses >= self._most or self.refused is not None:
+            return False
+        # The first step of a round is worth it whenever drafting is: that was judged by rounds.
+        if guesses and self._depth.ahead(guesses, self._most, self._reached) <= 0:
+            return False
+        self.steps += 1
+        return True
+
+    def takes(self, confidence: float) -> bool:
+        depth, guesses = self._depth, len(self.taken)
+        reached = self._reached * depth.by_confidence.of(confidence)
+        more = depth.table[guesses + 1] - depth.table[guesses]
+        if reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
+            self.refused = confidence
+            return False
+        self._reached = reached
+        self.taken.append(confidence)
+        return True
