@@ -7,17 +7,18 @@ Linux without GPUs, most of it the backends' own answers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from advisor import names
-from advisor.catalog import Device
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory, Problem
 from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, nvidia, windows
 from advisor.probes.bandwidth import Estimate
 from advisor.probes.host import Found, Host, Local
+from advisor.profile import Device
 from backends.base import availabilities
 
 SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
@@ -61,6 +62,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
     rate = bandwidth.best(host, processor, main, known)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
     gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
+    unknown = _unknown(gpus, gpu_basis) if known else ()
     main, rate = _shared_rate(main, rate, gpus)
     return Machine(
         os=SYSTEMS.get(host.system, host.system.lower()),
@@ -72,7 +74,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
         gpus=gpus,
         backends=tuple(_guarded(failed, "backends", lambda: list(availabilities()), [])) if backends else (),
         basis=_basis(main, rate.basis) | gpu_basis,
-        problems=(*failed, *cpu_notes, *memory_notes, *(note for each in found for note in each.problems)),
+        problems=(*failed, *cpu_notes, *memory_notes, *(note for each in found for note in each.problems), *unknown),
     )
 
 
@@ -109,14 +111,53 @@ def _gpus(
             for field in ("memory_total_bytes", "memory_free_bytes"):
                 basis[f"{place}.{field}"] = "assumed" if f"{position}.{field}" in each.assumed else "measured"
             device = _recognise(gpu, devices, processor, main)
-            speed, source = (int(device.bandwidth), CATALOGUE) if device else (main.bandwidth_bytes_per_s, rate)
-            if device or (gpu.integrated and main.unified):
+            speed, source = _speed(gpu, device, devices, main, rate)
+            if speed is not None:
                 basis[f"{place}.bandwidth_bytes_per_s"] = source
-                known = device.id if device else None
-                gpus.append(msgspec.structs.replace(gpu, device=known, bandwidth_bytes_per_s=speed))
-            else:
-                gpus.append(gpu)
+            known = device.id if device else None
+            gpus.append(msgspec.structs.replace(gpu, device=known, bandwidth_bytes_per_s=speed))
     return tuple(gpus), basis
+
+
+def _speed(
+    gpu: Gpu, device: Device | None, devices: tuple[Device, ...], main: Memory, rate: Basis
+) -> tuple[int | None, Basis]:
+    """A GPU's bandwidth and where it is from; None where nothing is known."""
+    if device is not None:
+        return int(device.bandwidth), CATALOGUE
+    if gpu.integrated and main.unified:
+        return main.bandwidth_bytes_per_s, rate
+    return _slice_rate(gpu, devices), "assumed"
+
+
+def _slice_rate(gpu: Gpu, devices: tuple[Device, ...]) -> int | None:
+    """The bandwidth of a MIG instance: it has as many eighths of its card's as of the card's memory, to its own use."""
+    card, divided, profile = gpu.name.partition(" MIG ")
+    promised = re.search(r"\.(\d{1,4})gb", profile)
+    whole = names.match(card, devices, vendor=gpu.vendor) if divided and promised else None
+    if whole is None or promised is None or not whole.memory:
+        return None
+    size = int(promised[1]) << 30
+    eighths = min(max(round(8 * size / max(whole.memory[0], size)), 1), 8)
+    return int(whole.bandwidth) * eighths // 8
+
+
+def _unknown(gpus: tuple[Gpu, ...], basis: Mapping[str, Basis]) -> tuple[Problem, ...]:
+    """Cards whose speed nobody told: what is missing, and how to tell it. A processor's own small GPU is none."""
+    notes = []
+    for place, gpu in enumerate(gpus):
+        if gpu.integrated or gpu.device:
+            continue
+        if gpu.bandwidth_bytes_per_s is None:
+            message = f"{gpu.name} is not in the catalogue: its speed is unknown"
+            hint = "recommend --gpu-bandwidth '600 GB/s' tells it, as the card's data sheet has it"
+            notes.append(Problem(probe="gpu", message=message, hint=hint))
+        elif basis.get(f"gpus.{place}.bandwidth_bytes_per_s") == "assumed":
+            rate = f"{gpu.bandwidth_bytes_per_s / 1e9:.0f} GB/s"
+            message = f"{gpu.name} is a part of a card: its part of the bandwidth, {rate}, is assumed"
+            hint = "write what you measured into the file of detect --json and give it to recommend --machine"
+            notes.append(Problem(probe="gpu", message=message, hint=hint))
+    return tuple(notes)
 
 
 def _shared_rate(main: Memory, rate: Estimate, gpus: tuple[Gpu, ...]) -> tuple[Memory, Estimate]:
@@ -131,6 +172,13 @@ def _shared_rate(main: Memory, rate: Estimate, gpus: tuple[Gpu, ...]) -> tuple[M
 def _recognise(gpu: Gpu, devices: tuple[Device, ...], processor: Cpu, main: Memory) -> Device | None:
     """The catalogue's device; an integrated GPU may be known there by the name of its chip."""
     size = main.total_bytes if gpu.integrated else gpu.memory_total_bytes
+    chips = [device for device in devices if device.kind == "soc" and device.vendor == gpu.vendor]
+    shared = gpu.integrated and main.unified
+    if shared and gpu.vendor == "amd":
+        # One GPU sits in chips with faster and slower memory: the processor's own name says more.
+        chip = names.match(processor.name, chips, cores=processor.cores)
+        if chip is not None:
+            return chip
     device = names.match(
         gpu.name,
         devices,
@@ -139,7 +187,6 @@ def _recognise(gpu: Gpu, devices: tuple[Device, ...], processor: Cpu, main: Memo
         cores=processor.cores,
         gpu_cores=gpu.cores,
     )
-    if device is None and gpu.integrated and main.unified:
-        chips = [device for device in devices if device.kind == "soc" and device.vendor == gpu.vendor]
+    if device is None and shared:
         device = names.match(processor.name, chips, cores=processor.cores) or names.inside(processor.name, chips)
     return device

@@ -17,7 +17,7 @@ from advisor.probes import drm
 from advisor.probes.host import Found, Host, ToolError, size
 
 VENDOR_ID = 0x1002
-ROCM_SMI = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+ROCM_SMI = ("rocm-smi", "--showproductname", "--showbus", "--showmeminfo", "vram", "--json")
 LIBDRM = "/usr/share/libdrm/amdgpu.ids"
 
 NAMES: dict[tuple[int, int | None], str] = {
@@ -72,23 +72,40 @@ def probe(host: Host, memory: Memory) -> Found:
     cards = list(drm.cards(host, VENDOR_ID))
     problems: list[Problem] = []
     gpus: list[Gpu] = []
+    told: set[str] = set()
     unified = False
     for card in cards:
+        if _has_none(host, card):
+            told.add(card.slot)
+            name = _name(host, card)
+            message = f"{name} has no memory of its own and is not counted as a GPU"
+            problems.append(Problem(probe="amd", message=message))
+            continue
         gpu = _gpu(host, card, len(gpus), memory)
         if gpu is not None:
             gpus.append(gpu)
+            told.add(card.slot)
             unified |= card.device in UNIFIED and gpu.integrated
-            note = _note(gpu, card)
-            problems += [note] if note else []
-    silent = len(gpus) < len(cards) or (not cards and "kfd" in host.names("/dev"))
+            problems += _notes(host, gpu, card)
+    silent = len(told) < len(cards) or (not cards and "kfd" in host.names("/dev"))
     if not silent:
         return Found(gpus=tuple(gpus), problems=tuple(problems), unified=unified)
     try:
-        gpus = [*gpus, *_through_rocm_smi(host, {gpu.index for gpu in gpus})]
+        gpus = [*gpus, *_through_rocm_smi(host, told, len(gpus))]
     except ToolError as failed:
         hint = "the amdgpu driver is needed; in a container, pass --device /dev/kfd --device /dev/dri"
         problems.append(Problem(probe="amd", message=f"an AMD GPU does not tell its memory; {failed}", hint=hint))
     return Found(gpus=tuple(gpus), problems=tuple(problems), unified=unified)
+
+
+def _has_none(host: Host, card: drm.Card) -> bool:
+    """Whether the driver says that nothing was set aside, for a GPU that cannot do with the system's memory alone."""
+    return size(host.read(f"{card.folder}/mem_info_vram_total")) == 0 and card.device not in UNIFIED
+
+
+def _notes(host: Host, gpu: Gpu, card: drm.Card) -> list[Problem]:
+    notes = [_note(gpu, card), drm.external(host, card, gpu.name, "amd")]
+    return [note for note in notes if note]
 
 
 def _note(gpu: Gpu, card: drm.Card) -> Problem | None:
@@ -107,7 +124,7 @@ def _note(gpu: Gpu, card: drm.Card) -> Problem | None:
 def _gpu(host: Host, card: drm.Card, index: int, memory: Memory) -> Gpu | None:
     """None where the driver does not tell the memory."""
     total = size(host.read(f"{card.folder}/mem_info_vram_total"))
-    if not total:
+    if total is None:
         return None
     free = max(total - (size(host.read(f"{card.folder}/mem_info_vram_used")) or 0), 0)
     name = _name(host, card)
@@ -119,6 +136,8 @@ def _gpu(host: Host, card: drm.Card, index: int, memory: Memory) -> Gpu | None:
         if integrated:
             used = size(host.read(f"{card.folder}/mem_info_gtt_used")) or 0
             total, free = gtt, min(max(gtt - used, 0), memory.available_bytes)
+    if not total:
+        return None
     return Gpu(
         name=name,
         vendor="amd",
@@ -147,23 +166,31 @@ def _name(host: Host, card: drm.Card) -> str:
     return (
         host.read(f"{card.folder}/product_name")
         or (marketing.group(1).strip() if marketing else "")
+        or (_by_processor(host) if card.device in APUS else "")
         or NAMES.get((card.device, card.revision))
         or NAMES.get((card.device, None))
         or ("AMD Radeon Graphics" if card.device in APUS else f"AMD Radeon Graphics ({card.device:#06x})")
     )
 
 
-def _through_rocm_smi(host: Host, taken: set[int]) -> list[Gpu]:
+def _by_processor(host: Host) -> str:
+    """As the processor calls its GPU (`... 7640U w/ Radeon 760M Graphics`): one chip has several, one id for all."""
+    named = re.search(r"^model name.*\bw(?:ith|/) (Radeon .*\S)", host.read("/proc/cpuinfo"), re.MULTILINE)
+    return f"AMD {named.group(1)}" if named and re.search(r"\d", named.group(1)) else ""
+
+
+def _through_rocm_smi(host: Host, told: set[str], first: int) -> list[Gpu]:
+    """The cards that are not in `told` (PCI slots), numbered from `first`: rocm-smi may count other ones than sysfs."""
     text = host.run(ROCM_SMI)
     try:
         # Warnings ("GPU is in a low-power state") come before the document, on the same stream.
         table: Any = json.loads(text[text.index("{") :])
     except (ValueError, RecursionError):
         raise ToolError("rocm-smi printed no JSON") from None
-    gpus = []
-    for key, card in sorted(table.items()):
-        index = size(key.removeprefix("card"))
-        if index is None or index in taken or not isinstance(card, dict):
+    gpus: list[Gpu] = []
+    numbered = [(number, card) for key, card in table.items() if (number := size(key.removeprefix("card"))) is not None]
+    for _, card in sorted(numbered, key=lambda pair: pair[0]):
+        if not isinstance(card, dict) or str(card.get("PCI Bus", "-")).lower() in told:
             continue
         total = size(str(card.get("VRAM Total Memory (B)", "")))
         if not total:
@@ -175,7 +202,7 @@ def _through_rocm_smi(host: Host, taken: set[int]) -> list[Gpu]:
             Gpu(
                 name=str(series),
                 vendor="amd",
-                index=index,
+                index=first + len(gpus),
                 memory_total_bytes=total,
                 memory_free_bytes=max(total - used, 0),
                 integrated=model in APUS,

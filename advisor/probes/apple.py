@@ -35,9 +35,13 @@ def probe(host: Host, memory: Memory) -> Found:
     except ToolError as failed:
         # On Apple silicon the answer is known without the tool.
         problem = Problem(probe="apple", message=str(failed))
-        entries = [{"_name": "Apple GPU", "spdisplays_vendor": "sppci_vendor_Apple"}] if host.arch == "arm64" else []
-        return _found(host, memory, entries, (problem,))
-    return _found(host, memory, entries, ())
+        return _found(host, memory, _without_list(host), (problem,))
+    return _found(host, memory, entries or _without_list(host), ())
+
+
+def _without_list(host: Host) -> list[dict[str, Any]]:
+    """Every Apple chip has its GPU, whether or not the tool lists it (a Mac without a display may list nothing)."""
+    return [{"_name": "Apple GPU", "spdisplays_vendor": "sppci_vendor_Apple"}] if host.arch == "arm64" else []
 
 
 def _entries(host: Host) -> list[dict[str, Any]]:
@@ -55,12 +59,17 @@ def _found(host: Host, memory: Memory, entries: list[dict[str, Any]], problems: 
     gpus: list[Gpu] = []
     assumed: list[str] = []
     for entry in entries:
-        if "apple" in str(entry.get("spdisplays_vendor", "")).lower() or str(entry.get("_name")).startswith("Apple"):
+        if "Paravirtual" in str(entry.get("sppci_model") or entry.get("_name")):
+            message = "this is a virtual Mac: its GPU is not counted, runtimes fail on it or gain nothing"
+            problems = (*problems, Problem(probe="apple", message=message))
+        elif "apple" in str(entry.get("spdisplays_vendor", "")).lower() or str(entry.get("_name")).startswith("Apple"):
             limit, told = _wired_limit(host, memory.total_bytes)
             if not told:
                 assumed.append(f"{len(gpus)}.memory_total_bytes")
             gpus.append(_apple(entry, len(gpus), limit, memory))
         else:
+            # macOS does not tell what is free of a card.
+            assumed.append(f"{len(gpus)}.memory_free_bytes")
             gpus += _card(entry, len(gpus))
     unified = any(gpu.vendor == "apple" for gpu in gpus)
     return Found(gpus=tuple(gpus), problems=problems, assumed=tuple(assumed), unified=unified)
@@ -96,12 +105,14 @@ def _wired_limit(host: Host, total: int) -> tuple[int, bool]:
 
 def _card(entry: dict[str, Any], index: int) -> list[Gpu]:
     """A card of an Intel Mac; Intel's integrated ones (which tell only a share of main memory) are none."""
-    text = str(entry.get("spdisplays_vram", ""))
-    match = re.fullmatch(r"(\d{1,9}) (MB|GB)", text)
+    text = str(entry.get("spdisplays_vram") or entry.get("_spdisplays_vram") or "")
+    # A user's language may group the digits: 1.536 MB.
+    match = re.fullmatch(r"(\d{1,9})\s(MB|GB)", re.sub(r"(?<=\d)[.,](?=\d{3}\b)", "", text))
     vendor = str(entry.get("spdisplays_vendor", "")).lower()
     if match is None or "intel" in vendor:
         return []
     total = int(match.group(1)) * (MIB if match.group(2) == "MB" else 1 << 30)
     name = str(entry.get("sppci_model") or entry.get("_name"))
-    kind: Vendor = "amd" if "amd" in vendor or "1002" in vendor else "other"
+    marks: dict[str, Vendor] = {"amd": "amd", "ati": "amd", "1002": "amd", "nvidia": "nvidia", "10de": "nvidia"}
+    kind: Vendor = next((meant for mark, meant in marks.items() if mark in vendor), "other")
     return [Gpu(name=name, vendor=kind, index=index, memory_total_bytes=total, memory_free_bytes=total)]

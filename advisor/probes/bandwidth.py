@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from advisor import names
-from advisor.catalog import Device
 from advisor.machine import Basis, Cpu, Memory, Record
 from advisor.paths import cache_folder
 from advisor.probes.host import Host, Local
+from advisor.profile import Device
 
 if TYPE_CHECKING:
     from advisor.probes.readtest import Reading

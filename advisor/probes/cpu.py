@@ -69,13 +69,19 @@ MAC_KEYS = (
 WINDOWS = {38: "sse4_2", 39: "avx", 40: "avx2", 41: "avx512f", 19: "neon", 43: "dotprod"}
 """Arguments of IsProcessorFeaturePresent (winnt.h: PF_AVX2_INSTRUCTIONS_AVAILABLE is 40, ...)."""
 
+UTF8 = "[Console]::OutputEncoding = [Text.Encoding]::UTF8; "
+"""Before every script: PowerShell writes names in the console's code page otherwise."""
 WINDOWS_TOOL = (
     "powershell",
     "-NoProfile",
     "-NonInteractive",
     "-Command",
-    "Get-CimInstance Win32_Processor | ForEach-Object { $_.Name; $_.NumberOfCores; $_.NumberOfLogicalProcessors }",
+    UTF8
+    + "Get-CimInstance Win32_Processor | ForEach-Object { $_.Name; $_.NumberOfCores; $_.NumberOfLogicalProcessors }",
 )
+
+MOST_SOCKET_SHARE = 4
+"""Hardware threads per socket from which two sockets are believed."""
 
 VENDORS = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
 IMPLEMENTERS = {"0x41": "arm", "0x51": "qualcomm", "0x4e": "nvidia", "0x61": "apple", "0xc0": "ampere"}
@@ -84,6 +90,7 @@ PARTS = {
     "0xd08": "Cortex-A72",
     "0xd0b": "Cortex-A76",
     "0xd0c": "Neoverse N1",
+    "0xd42": "Cortex-A78AE",
     "0xd40": "Neoverse V1",
     "0xd49": "Neoverse N2",
     "0xd4f": "Neoverse V2",
@@ -119,10 +126,21 @@ def _linux(host: Host) -> tuple[Cpu, tuple[Problem, ...]]:
         threads=min(threads, allowed),
         features=_features(first),
     )
-    if allowed >= threads:
-        return cpu, ()
-    note = Problem(probe="cpu", message=f"{allowed} of {threads} hardware threads may be used", hint=reason)
-    return cpu, (note,)
+    notes = list(_sockets(blocks))
+    if allowed < threads:
+        message = f"{allowed} of {threads} hardware threads may be used"
+        notes.append(Problem(probe="cpu", message=message, hint=reason))
+    return cpu, tuple(notes)
+
+
+def _sockets(blocks: list[dict[str, str]]) -> Iterator[Problem]:
+    """Two processors have twice the memory channels, but a runtime that does not know of them reads through one."""
+    sockets = len({block.get("physical id", "0") for block in blocks})
+    # Virtual machines show each of their processors as a socket of one core.
+    if sockets > 1 and sockets * MOST_SOCKET_SHARE <= len(blocks):
+        message = f"{sockets} processors, each with its own memory: the bandwidth of one is counted"
+        hint = "start llama.cpp with --numa distribute, or bind it to one processor with numactl"
+        yield Problem(probe="cpu", message=message, hint=hint)
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:

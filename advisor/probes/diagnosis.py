@@ -45,12 +45,6 @@ def _memory(machine: Machine) -> Iterator[Problem]:
 def _gpus(machine: Machine) -> Iterator[Problem]:
     if not machine.gpus:
         yield Problem(probe="gpu", message="no GPU was found that a runtime could use: models run on the processor")
-    for gpu in machine.gpus:
-        if gpu.bandwidth_bytes_per_s is None:
-            message = f"{gpu.name} is not in the catalogue: its speed is unknown"
-            yield Problem(
-                probe="gpu", message=message, hint="`advisor trial` measures it; or add it to profiles/devices"
-            )
 
 
 def _backends(backends: tuple[Availability, ...]) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from advisor.machine import Problem
 from advisor.probes.host import Host, number
 
 FOLDER = "/sys/class/drm"
@@ -41,3 +42,11 @@ def cards(host: Host, vendor: int) -> Iterator[Card]:
             slot=event.get("PCI_SLOT_NAME", ""),
             driver=event.get("DRIVER", ""),
         )
+
+
+def external(host: Host, card: Card, name: str, probe: str) -> Problem | None:
+    """A note on a card that can be unplugged (Thunderbolt, USB4); the kernel tells it since 5.14."""
+    if host.read(f"{card.folder}/removable") != "removable":
+        return None
+    message = f"{name} is an external card: it loads models more slowly, and must be plugged in when they start"
+    return Problem(probe=probe, message=message)

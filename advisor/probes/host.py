@@ -7,6 +7,8 @@ doctor`) and replayed on any other machine (`Replay`, used by the tests). Readin
 
 from __future__ import annotations
 
+import codecs
+import locale
 import os
 import platform
 import re
@@ -131,16 +133,22 @@ class Local:
     def run(self, argv: Sequence[str], timeout_s: float = TIMEOUT_S) -> str:
         try:
             done = subprocess.run(
-                list(argv), capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
+                list(argv),
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=timeout_s,
+                check=False,
+                # Numbers and messages of a tool follow the user's language otherwise.
+                env={**os.environ, "LC_ALL": "C"},
             )
         except subprocess.TimeoutExpired:
             raise ToolError(f"{argv[0]} did not answer within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
             raise ToolError(f"{argv[0]} cannot be run: {error}") from None
-        text = done.stdout.decode("utf-8", "replace").strip()
+        text = decoded(done.stdout, _code_page()).strip()
         # sysctl and nvidia-smi fail as a whole when one of the keys is unknown, and still answer the others.
         if done.returncode and not text:
-            said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+            said = decoded(done.stderr, _code_page()).strip().partition("\n")[0]
             raise ToolError(f"{argv[0]} failed with status {done.returncode}: {said}")
         return text
 
@@ -169,6 +177,37 @@ class Local:
             return None
         module: ModuleType = pynvml
         return module
+
+
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+"""What a text may begin with, and its encoding then."""
+
+
+def decoded(data: bytes, code_page: str = "") -> str:
+    """What a program wrote, as text; never raises.
+
+    Windows' own programs write UTF-16 or the console's code page (`cp850`, `cp936`), not UTF-8. Read as UTF-8 with
+    replacements, a Chinese character whose second byte is a backslash would make JSON of nonsense.
+    """
+    for mark, name in MARKS.items():
+        if data.startswith(mark):
+            return data[len(mark) :].decode(name, "replace")
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return data.decode("utf-16-le", "replace")
+    for name in ("utf-8", code_page):
+        try:
+            return data.decode(name or "utf-8")
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return data.decode("utf-8", "replace")
+
+
+def _code_page() -> str:
+    """Of Windows' console (German: cp850, simplified Chinese: cp936); the locale's encoding elsewhere."""
+    import ctypes  # noqa: PLC0415
+
+    kernel32 = getattr(getattr(ctypes, "windll", None), "kernel32", None)
+    return f"cp{kernel32.GetOEMCP()}" if kernel32 else locale.getpreferredencoding(do_setlocale=False)
 
 
 class Replay:
@@ -216,13 +255,17 @@ KEPT_NAMES = {
     "/": ".dockerenv",
     "/run": ".containerenv",
     "/dev": "kfd nvidiactl",
-    "/usr/lib/wsl/lib": "libnvidia-ml.so.1",
+    "/usr/lib/wsl/lib": "libnvidia-ml.so.1 nvidia-smi",
 }
 """What a recording keeps of files and folders that also tell of other things: the words that a probe looks for."""
 
 
-SERIAL = re.compile(r'(serial[^:\n]{0,40}:[ \t]*"?)[^",\n]+', re.IGNORECASE)
-"""Serial numbers, of a Raspberry Pi in /proc/cpuinfo and of displays on macOS: a report does not hold them."""
+SERIAL = re.compile(r'(serial[^:\n]{0,40}:[ \t]*"?)[^",\n]+|(UUID: (?:GPU|MIG)-)[0-9a-f-]+', re.IGNORECASE)
+"""Serial numbers, of a Raspberry Pi in /proc/cpuinfo, displays on macOS and NVIDIA's cards: a report holds none."""
+
+
+def _anonymous(text: str) -> str:
+    return SERIAL.sub(lambda found: f"{found[1] or found[2]}removed", text)
 
 
 class Recorder:
@@ -257,7 +300,7 @@ class Recorder:
         if text:
             word = KEPT_LINES.get(path, "")
             kept = "\n".join(line for line in text.splitlines() if word in line)
-            self._files[path] = SERIAL.sub(r"\1removed", kept)
+            self._files[path] = _anonymous(kept)
         return text
 
     def names(self, folder: str) -> tuple[str, ...]:
@@ -273,7 +316,7 @@ class Recorder:
         except ToolError as failed:
             self._tools[" ".join(argv)] = f"! {failed}"
             raise
-        self._tools[" ".join(argv)] = SERIAL.sub(r"\1removed", text)
+        self._tools[" ".join(argv)] = _anonymous(text)
         return text
 
     def has_tool(self, name: str) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from advisor.machine import Gpu, Memory, Problem
 from advisor.probes import drm
-from advisor.probes.host import Found, Host, size
+from advisor.probes.host import Found, Host, number, size
 
 VENDOR_ID = 0x8086
 GIB = 1 << 30
+SMALLEST_WINDOW = 2 * GIB
+"""A window below this was not resized: 256 MiB, whatever the card has."""
 
 CARDS = {
     0xE20B: ("Intel Arc B580", 12),
@@ -72,8 +74,14 @@ def probe(host: Host, memory: Memory) -> Found:
             problems.append(_silent(name, card))
             continue
         if not total:
-            assumed.append(f"{len(gpus)}.memory_total_bytes")
-        gpus.append(_gpu(host, card, len(gpus), name, total or sold_gib * GIB))
+            total = _at_most(host, card, sold_gib * GIB)
+            assumed += [f"{len(gpus)}.memory_total_bytes", f"{len(gpus)}.memory_free_bytes"]
+            problems.append(_guessed(name, total))
+        elif not host.read(f"{card.path}/lmem_avail_bytes"):
+            assumed.append(f"{len(gpus)}.memory_free_bytes")
+        note = drm.external(host, card, name, "intel")
+        problems += [note] if note else []
+        gpus.append(_gpu(host, card, len(gpus), name, total))
     unified = any(gpu.integrated for gpu in gpus)
     return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=tuple(assumed), unified=unified)
 
@@ -99,6 +107,21 @@ def _integrated(card: drm.Card) -> bool:
 def _silent(name: str, card: drm.Card) -> Problem:
     hint = "the xe driver tells it: start Linux with xe.force_probe, or use a newer kernel"
     return Problem(probe="intel", message=f"{name} at {card.slot or card.path} does not tell its memory", hint=hint)
+
+
+def _guessed(name: str, total: int) -> Problem:
+    message = f"the driver does not tell the memory of {name}: {total / GIB:.0f} GiB, as it is sold, are assumed"
+    hint = "the xe driver tells it (start Linux with i915.force_probe=!ID xe.force_probe=ID), and so does clinfo"
+    return Problem(probe="intel", message=message, hint=hint)
+
+
+def _at_most(host: Host, card: drm.Card, sold: int) -> int:
+    """The size a card is sold with, or less: with a resizable BAR its window is as large as its memory or larger."""
+    window = 0
+    for line in host.read(f"{card.folder}/resource").splitlines():
+        first, last = (*(number(word) or 0 for word in line.split()[:2]), 0, 0)[:2]
+        window = max(window, last - first + 1)
+    return min(sold, window) if window >= SMALLEST_WINDOW else sold
 
 
 def _told(host: Host, card: drm.Card) -> int:

@@ -70,6 +70,8 @@ def environment(host: Host) -> str:
         # WSL sets `container=wsl`, which is no container in this sense.
         host.environ.get("container", "wsl") != "wsl",
         bool(ENGINES.search(groups)),
+        # Where systemd is the first process of a container (LXC, nspawn), it writes down which kind it is in.
+        host.read("/run/systemd/container") not in ("", "wsl"),
     )
     if host.system == "Linux" and any(marks):
         return "container"

@@ -7,14 +7,16 @@ WMI's AdapterRAM is a 32-bit number: it says 4 GB for every larger card. The reg
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from advisor.machine import Gpu, Memory, Problem, Vendor
+from advisor.probes.cpu import UTF8
 from advisor.probes.host import Found, Host, ToolError, size
 
 CLASS_KEY = r"HKLM:\SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}\0*"
 SCRIPT = (
-    "@{ video = @(Get-CimInstance Win32_VideoController"
+    f"{UTF8}@{{ video = @(Get-CimInstance Win32_VideoController"
     " | Select-Object Name,AdapterRAM,DriverVersion,PNPDeviceID,AdapterCompatibility);"
     f" registry = @(Get-ItemProperty '{CLASS_KEY}' -ErrorAction SilentlyContinue"
     " | Select-Object DriverDesc,MatchingDeviceId,@{n='Bytes';e={$_.'HardwareInformation.qwMemorySize'}})"
@@ -31,6 +33,10 @@ WMI_LIMIT = (1 << 32) - (1 << 20)
 UNIFIED = ("8060S", "8050S", "890M", "880M", "860M", "780M", "760M", "680M")
 """AMD's integrated GPUs that a runtime gains from; the same as the Linux probe's."""
 INTEGRATED = ("UHD", "IRIS", "HD GRAPHICS", "RADEON GRAPHICS", "RADEON(TM) GRAPHICS", "VEGA 8", *UNIFIED)
+SHARED_ARC = re.compile(r"ARC\(TM\) (?:GRAPHICS|1[34]0[TV]|B3[79]0)\b")
+"""Intel's integrated GPUs that a runtime gains from; its cards are called `Arc(TM) A770 Graphics`."""
+ADRENO = re.compile(r"QCOM|VEN_5143")
+"""Qualcomm's GPUs hang on ACPI, not on PCI."""
 
 
 def probe(host: Host, memory: Memory) -> Found:
@@ -43,16 +49,36 @@ def probe(host: Host, memory: Memory) -> Found:
         return Found(problems=(Problem(probe="windows", message=str(failed)),))
     except (ValueError, RecursionError):
         return Found(problems=(Problem(probe="windows", message="PowerShell printed no JSON"),))
-    registry = {str(row.get("DriverDesc")): _bytes(row.get("Bytes")) for row in _rows(document, "registry")}
+    registry: dict[str, int] = {}
+    for row in _rows(document, "registry"):
+        # A card leaves a key behind for each slot or port it was ever plugged into, some without a size.
+        name = str(row.get("DriverDesc"))
+        registry[name] = max(registry.get(name, 0), _bytes(row.get("Bytes")))
     gpus: list[Gpu] = []
     problems: list[Problem] = []
     for row in _rows(document, "video"):
+        problems += _left_out(host, row)
         gpu, problem = _gpu(row, registry, len(gpus), memory)
         gpus += [gpu] if gpu else []
         problems += [problem] if problem else []
-    assumed = tuple(f"{gpu.index}.memory_free_bytes" for gpu in gpus)
-    unified = any(_unified(gpu.name) and gpu.integrated for gpu in gpus)
-    return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=assumed, unified=unified)
+    lent = [gpu for gpu in gpus if _unified(gpu.name) and gpu.integrated]
+    assumed = (
+        *(f"{gpu.index}.memory_free_bytes" for gpu in gpus),
+        *(f"{gpu.index}.memory_total_bytes" for gpu in lent),
+    )
+    return Found(gpus=tuple(gpus), problems=tuple(problems), assumed=assumed, unified=bool(lent))
+
+
+def _left_out(host: Host, row: dict[str, Any]) -> list[Problem]:
+    """Notes on GPUs that are there and do not count."""
+    device, name = str(row.get("PNPDeviceID", "")).upper(), str(row.get("Name", ""))
+    if "VEN_10DE" in device and not host.has_tool("nvidia-smi"):
+        hint = "install NVIDIA's driver; until then runtimes cannot use the card"
+        return [Problem(probe="windows", message=f"{name} is an NVIDIA GPU without NVIDIA's driver", hint=hint)]
+    if ADRENO.search(device):
+        message = f"{name} works in main memory and is not counted as a GPU: the processor is as fast at this"
+        return [Problem(probe="windows", message=message)]
+    return []
 
 
 def _rows(document: Any, key: str) -> list[dict[str, Any]]:
@@ -63,10 +89,13 @@ def _rows(document: Any, key: str) -> list[dict[str, Any]]:
 
 
 def _unified(name: str) -> bool:
-    return any(word in name.upper() for word in UNIFIED)
+    return any(word in name.upper() for word in UNIFIED) or bool(SHARED_ARC.search(name.upper()))
 
 
 def _bytes(value: object) -> int:
+    """A number, or the eight bytes of one: older drivers write the size as binary."""
+    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte <= 255 for byte in value):  # noqa: PLR2004
+        value = int.from_bytes(bytes(value[:8]), "little")
     return size(str(value)) or 0
 
 
@@ -87,7 +116,7 @@ def _gpu(
             message = f"Windows tells only that {name} has 4 GB or more; 4 GB are counted"
             problem = Problem(probe="windows", message=message, hint="install the vendor's driver")
     integrated = any(word in name.upper() for word in INTEGRATED)
-    if not total or (vendor == "intel" and integrated):
+    if not _unified(name) and (not total or (vendor == "intel" and integrated)):
         # Intel's integrated ones tell a share of main memory that nobody reserved.
         message = f"{name} has no memory of its own and is not counted as a GPU"
         return None, Problem(probe="windows", message=message)

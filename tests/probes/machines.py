@@ -1,30 +1,127 @@
 """Machines to replay: one YAML file each, in the form that `advisor doctor --json` records under `findings`.
 
-`h100` is a recording. The others are written after the formats that the kernel and the tools document and that public
-reports show; replace one by a recording when such a machine is at hand.
+A file also says where it is from (`origin`, `documentation`) and what detection has to make of it (`expected`). Tools
+may be named by a word instead of their command line (`TOOLS`), and /proc/cpuinfo of many processors be described
+(`processors`). Replace one that is written from documentation by a recording when such a machine is at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from advisor.catalog import Bandwidth, Bytes, Device
 from advisor.detection import detect
-from advisor.machine import Machine, Problem
-from advisor.probes.host import Findings, Replay
+from advisor.machine import Basis, Machine, Problem, Record, Vendor
+from advisor.probes import amd, apple, cpu, nvidia, windows
+from advisor.probes.host import Findings, Replay, decoded
+from advisor.profile import Bandwidth, Bytes, Device
 
 FOLDER = Path(__file__).parent / "machines"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 GIB = 1 << 30
 
+TOOLS = {
+    "nvidia-smi": nvidia.SMI,
+    "nvidia-smi-list": nvidia.LIST,
+    "wsl-nvidia-smi": (f"{nvidia.WSL}/nvidia-smi", *nvidia.SMI[1:]),
+    "rocm-smi": amd.ROCM_SMI,
+    "mac-processor": ("sysctl", *cpu.MAC_KEYS),
+    "mac-limit": ("sysctl", *apple.LIMITS),
+    "mac-graphics": apple.PROFILER,
+    "windows-processor": cpu.WINDOWS_TOOL,
+    "windows-graphics": windows.TOOL,
+}
 
+
+class ExpectedGpu(Record, frozen=True, kw_only=True):
+    """What detection has to say of a GPU. Sizes in GiB to two decimals; `memory` and `bandwidth`: the basis."""
+
+    name: str
+    vendor: Vendor
+    gib: float
+    free_gib: float
+    device: str | None = None
+    integrated: bool = False
+    memory: Basis = "measured"
+    bandwidth: Basis | None = "catalogue"
+    gb_per_s: float | None = None
+
+
+class Expected(Record, frozen=True, kw_only=True):
+    """What detection has to make of a machine. `bandwidth`: the basis of main memory's; `problems`: a phrase of each
+    note, and there are no others."""
+
+    environment: Literal["native", "container", "wsl"] = "native"
+    cores: int
+    threads: int
+    memory_gib: float
+    available_gib: float
+    limit_gib: float | None = None
+    bandwidth: Basis
+    gb_per_s: float
+    unified: bool = False
+    gpus: tuple[ExpectedGpu, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Processors(Record, frozen=True, kw_only=True):
+    """/proc/cpuinfo in short, per socket: `cores` with `siblings` threads each, then `single` ones with one."""
+
+    lines: str
+    cores: int
+    sockets: int = 1
+    siblings: int = 1
+    single: int = 0
+    numbered: bool = True
+    """Whether the processor tells sockets and cores (x86 does, ARM does not)."""
+
+    def cpuinfo(self) -> str:
+        numbers = range(self.cores + self.single)
+        places = [(socket, core) for socket in range(self.sockets) for core in numbers]
+        for _ in range(1, self.siblings):
+            places += [(socket, core) for socket in range(self.sockets) for core in range(self.cores)]
+        where = "physical id\t: {}\ncore id\t\t: {}\n" if self.numbered else ""
+        return "\n".join(
+            f"processor\t: {index}\n{self.lines}{where.format(*place)}" for index, place in enumerate(places)
+        )
+
+
+class Fixture(Findings, frozen=True, kw_only=True):
+    """A machine's findings with what is expected of it. `encoding`: of what its tools write."""
+
+    about: str
+    origin: Literal["captured", "written from documentation"]
+    documentation: str
+    expected: Expected
+    processors: Processors | None = None
+    encoding: str = "utf-8"
+
+
+@cache
+def fixture(name: str) -> Fixture:
+    return msgspec.yaml.decode((FOLDER / f"{name}.yaml").read_bytes(), type=Fixture)
+
+
+@cache
 def findings(name: str) -> Findings:
-    return msgspec.yaml.decode((FOLDER / f"{name}.yaml").read_bytes(), type=Findings)
+    """The machine as a recording has it: whole command lines, whole files, text."""
+    read = fixture(name)
+    files = dict(read.files)
+    if read.processors is not None:
+        files["/proc/cpuinfo"] = read.processors.cpuinfo()
+    tools = {" ".join(TOOLS.get(tool, (tool,))): spoken(text, read.encoding) for tool, text in read.tools.items()}
+    fields = {field: getattr(read, field) for field in Findings.__struct_fields__}
+    return Findings(**{**fields, "files": files, "tools": tools})
+
+
+def spoken(text: str, encoding: str) -> str:
+    """The text of a tool after its way through bytes in that encoding."""
+    return decoded(text.encode(encoding), encoding)
 
 
 def with_files(name: str, **changes: Any) -> Findings:

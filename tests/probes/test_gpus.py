@@ -81,9 +81,11 @@ class TestNvidia:
     def test_divided_card(self) -> None:
         parts = [("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 10 * GIB, 9 * GIB)] * 2
         found = machine(linux(**DRIVER), FakeNvml(("NVIDIA H100 80GB HBM3", 80 * GIB, 1), mig={0: parts}), DEVICES)
-        assert [(gpu.index, gpu.memory_total_bytes) for gpu in found.gpus] == [(0, 10 * GIB), (1, 10 * GIB)]
-        # A slice has a slice of the bandwidth, which nobody tells.
-        assert found.gpus[0].bandwidth_bytes_per_s is None
+        # A process uses one of them; it has an eighth of the memory, and so of the bandwidth, which nobody tells.
+        assert [(gpu.index, gpu.memory_total_bytes) for gpu in found.gpus] == [(0, 10 * GIB)]
+        assert found.gpus[0].bandwidth_bytes_per_s == 3350 * 10**9 // 8
+        assert found.basis["gpus.0.bandwidth_bytes_per_s"] == "assumed"
+        assert "of 2 MIG instances a process uses one" in said(found.problems)
 
     @pytest.mark.parametrize(
         ("value", "names"),
@@ -133,7 +135,7 @@ class TestAmd:
 
     def test_apus_that_a_runtime_gains_from_count_what_may_be_mapped(self) -> None:
         card = "/sys/class/drm/card1/device"
-        files = {f"{card}/device": "0x15bf", f"{card}/mem_info_gtt_total": str(16 * GIB)}
+        files = {f"{card}/device": "0x15bf", f"{card}/mem_info_gtt_total": str(16 * GIB), "/proc/cpuinfo": ""}
         (gpu,) = machine(with_files("strix-halo", files=files)).gpus
         assert (gpu.name, gpu.memory_total_bytes) == ("AMD Radeon 780M Graphics", 16 * GIB)
 
