@@ -68,9 +68,11 @@ def _found(host: Host, memory: Memory, entries: list[dict[str, Any]], problems: 
                 assumed.append(f"{len(gpus)}.memory_total_bytes")
             gpus.append(_apple(entry, len(gpus), limit, memory))
         else:
+            found = _card(entry, len(gpus))
             # macOS does not tell what is free of a card.
-            assumed.append(f"{len(gpus)}.memory_free_bytes")
-            gpus += _card(entry, len(gpus))
+            assumed += [f"{gpu.index}.memory_free_bytes" for gpu in found]
+            problems = (*problems, *(_needs_compiling(gpu) for gpu in found))
+            gpus += found
     unified = any(gpu.vendor == "apple" for gpu in gpus)
     return Found(gpus=tuple(gpus), problems=problems, assumed=tuple(assumed), unified=unified)
 
@@ -101,6 +103,11 @@ def _wired_limit(host: Host, total: int) -> tuple[int, bool]:
     if told:
         return min(told, total), True
     return (total * 2 // 3 if total <= SMALL_BYTES else total * 3 // 4), False
+
+
+def _needs_compiling(gpu: Gpu) -> Problem:
+    message = f"ready-made runtimes for Intel Macs run on the processor and leave {gpu.name} alone"
+    return Problem(probe="apple", message=message, hint="compile llama.cpp with -DGGML_METAL=ON to use it")
 
 
 def _card(entry: dict[str, Any], index: int) -> list[Gpu]:

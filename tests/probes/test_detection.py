@@ -17,7 +17,7 @@ from advisor import detection
 from advisor.commands import backends, detect, doctor
 from advisor.machine import Machine
 from advisor.probes.diagnosis import diagnose
-from advisor.probes.host import Findings, Local, Recorder, Replay, ToolError
+from advisor.probes.host import Findings, Local, Recorder, Replay, ToolError, decoded
 from tests.probes.machines import DEVICES, NAMES, findings, machine, paths, said, with_files
 
 FILES = sorted(set(paths()))
@@ -97,6 +97,39 @@ def test_a_probe_that_breaks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> No
     assert "the amd probe failed: ZeroDivisionError: oh" in said(found.problems)
 
 
+GERMAN = "Grafikkarte für größere Auflösungen"
+CHINESE = '{"Name":"俓誠乗","Bytes":1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "code_page"),
+    [
+        (GERMAN, "utf-8", "cp850"),
+        (GERMAN, "utf-8-sig", "cp850"),
+        (GERMAN, "utf-16", ""),
+        (GERMAN, "utf-16-le", ""),
+        (GERMAN, "cp850", "cp850"),
+        (GERMAN, "cp1252", "cp1252"),
+        (CHINESE, "cp936", "cp936"),
+        (CHINESE, "utf-8", "cp936"),
+    ],
+)
+def test_encodings_of_tools(text: str, encoding: str, code_page: str) -> None:
+    assert decoded(text.encode(encoding), code_page) == text
+
+
+def test_the_second_byte_of_a_character_is_no_backslash() -> None:
+    raw = CHINESE.encode("cp936")
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(raw.decode("utf-8", "replace"))
+    assert json.loads(decoded(raw, "cp936"))["Bytes"] == 1
+
+
+@given(st.binary(max_size=60), st.sampled_from(("", "cp936", "cp850", "no such page")))
+def test_any_bytes_are_text(data: bytes, code_page: str) -> None:
+    assert isinstance(decoded(data, code_page), str)
+
+
 def test_a_tool_that_hangs_is_left() -> None:
     started = time.monotonic()
     with pytest.raises(ToolError, match="did not answer within"):
@@ -170,7 +203,10 @@ def test_commands(command: click.Command) -> None:
     assert "Examples:" in usage.stdout
 
 
-@pytest.mark.parametrize(("name", "serial"), [("raspberry-pi-5", "10000000abcdef01"), ("m3-max", "4254554c")])
+@pytest.mark.parametrize(
+    ("name", "serial"),
+    [("raspberry-pi-5", "10000000abcdef01"), ("m3-max", "4254554c"), ("mig-a100", "2222-3333-555555555555")],
+)
 def test_a_recording_holds_no_serial_numbers(name: str, serial: str) -> None:
     recorder = Recorder(Replay(findings(name)))
     detection.detect(host=recorder, backends=False)

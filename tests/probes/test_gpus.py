@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from advisor.probes import amd, apple, windows
+from advisor.probes import amd, apple, nvidia, windows
 from advisor.probes.host import Findings
 from tests.probes.machines import (
     DEVICES,
@@ -22,6 +22,7 @@ CARD = "/sys/class/drm/card0/device"
 ROCM = " ".join(amd.ROCM_SMI)
 PROFILER = " ".join(apple.PROFILER)
 POWERSHELL = " ".join(windows.TOOL)
+SMI = " ".join(nvidia.SMI)
 DRIVER = {"/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14"}
 
 
@@ -72,6 +73,32 @@ class TestNvidia:
         found = machine(linux(**DRIVER), FakeNvml(("A", 8 * GIB, None), ("B", 8 * GIB, 7 * GIB)))
         assert [gpu.name for gpu in found.gpus] == ["B"]
         assert "GPU is lost" in said(found.problems)
+
+    def test_a_card_of_a_pc_has_memory_of_its_own(self) -> None:
+        found = machine(linux(**DRIVER), FakeNvml(("A", None, None), ("B", 8 * GIB, 7 * GIB)))
+        assert [gpu.name for gpu in found.gpus] == ["B"]
+        assert "A (GPU 0): does not tell its memory" in said(found.problems)
+        assert not found.memory.unified
+
+    @pytest.mark.parametrize("word", ["[N/A]", "[Not Supported]", "[Unknown Error]", "[GPU requires reset]", "", "0"])
+    def test_no_word_of_the_tool_is_a_size(self, word: str) -> None:
+        line = f"0, NVIDIA GeForce RTX 3090, {word}, {word}, 550.120"
+        found = machine(with_files("card-off-the-bus", tools={SMI: line}), devices=DEVICES)
+        assert not found.gpus
+        assert "RTX 3090 (GPU 0): its memory reads" in said(found.problems)
+
+    def test_what_the_tool_says_instead_is_passed_on(self) -> None:
+        text = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+        found = machine(with_files("driver-mismatch", tools={SMI: text}))
+        assert "modprobe nvidia" in said(found.problems)
+        assert "restart the machine" in said(machine("driver-mismatch").problems)
+
+    def test_instances_are_chosen_with_what_is_assumed_of_them(self) -> None:
+        found = machine(with_files("mig-a100", environ={"CUDA_VISIBLE_DEVICES": "1"}), devices=DEVICES)
+        assert [gpu.name for gpu in found.gpus] == ["NVIDIA A100-SXM4-80GB MIG 1g.10gb"]
+        assert found.basis["gpus.0.memory_total_bytes"] == "assumed"
+        # The test's catalogue has no A100: a slice of nothing known is not known.
+        assert found.gpus[0].bandwidth_bytes_per_s is None
 
     def test_driver_updated_while_loaded(self) -> None:
         found = machine(linux(**DRIVER), FakeNvml(fails=NVMLError_LibRmVersionMismatch()))
@@ -190,6 +217,12 @@ class TestIntel:
         found = machine(with_files("arc-b580", files=files))
         assert found.gpus[0].memory_total_bytes == 16 * GIB
         assert found.basis["gpus.0.memory_total_bytes"] == "assumed"
+        assert "clinfo" in said(found.problems)
+
+    @pytest.mark.parametrize(("window", "gib"), [(0x43FFFFFFFF, 16), (0x41FFFFFFFF, 8), (0x400FFFFFFF, 16)])
+    def test_the_a770_with_8_gb_has_a_smaller_window(self, window: int, gib: int) -> None:
+        files = {f"{CARD}/resource": f"0x0000004000000000 {window:#018x} 0x000000000014220c"}
+        assert machine(with_files("arc-a770", files=files)).gpus[0].memory_total_bytes == gib * GIB
 
     def test_integrated_arc_works_in_main_memory(self) -> None:
         files = {"/sys/class/drm/card1/device/device": "0x64a0", f"{CARD}/vendor": "0x1234"}
@@ -246,6 +279,8 @@ class TestApple:
         tools = {PROFILER: json.dumps({"SPDisplaysDataType": cards})}
         found = machine(Findings(system="Darwin", arch="x86_64", physical_bytes=(16 * GIB, GIB), tools=tools))
         assert [(gpu.name, gpu.memory_total_bytes) for gpu in found.gpus] == [("AMD Radeon Pro 5500M", 8 * GIB)]
+        assert found.basis["gpus.0.memory_free_bytes"] == "assumed"
+        assert "run on the processor" in said(found.problems)
         assert not found.memory.unified
 
 

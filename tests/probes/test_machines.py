@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from advisor import catalog
-from advisor.catalog import Device
 from advisor.commands import recommend
 from advisor.errors import NoBackend, NothingFits
 from advisor.machine import Machine
+from advisor.profile import Device
 from tests.probes.machines import NAMES, Expected, ExpectedGpu, fixture, machine
 
 GIB = 1 << 30
