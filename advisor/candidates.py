@@ -7,10 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from advisor.catalog import Catalog, Drafter, DrafterFile, ModelProfile, Quant, UseCase
+from advisor.catalog import Catalog
 from advisor.footprint import Footprint, KvType, Shape, footprint
 from advisor.machine import Availability, Machine, Record
 from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
+from advisor.profile import Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 

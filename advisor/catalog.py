@@ -10,216 +10,20 @@ import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 import profiles
-from advisor import names
-from advisor.errors import ProfileError, UsageError, unknown_name
-from advisor.machine import Record, Vendor
+from advisor import compiled, names, profile
+from advisor.errors import ProfileError, UsageError, unknown_name, wrong_key
+from advisor.machine import Record
 from advisor.names import plain
+from advisor.profile import Bytes, Device, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.units import parse_bytes, parse_rate
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
-
-Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
-Count = Annotated[int, msgspec.Meta(gt=0)]
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Bits = Annotated[float, msgspec.Meta(ge=0, le=32)]
-Modality = Literal["text", "image", "audio", "video"]
-
-
-class Bytes(int):
-    """A size in bytes; in YAML an integer, or a number with B, kB, MB, GB, TB, KiB, MiB, GiB or TiB."""
-
-
-class Bandwidth(int):
-    """Bytes per second; in YAML a number with MB/s, GB/s or TB/s."""
-
-
-class Architecture(Record, frozen=True, kw_only=True):
-    """The shape of a target. Layers are `global_layers` global ones, the rest sliding; the last
-    `kv_shared_layers` own no KV cache. `ffn_shared`: width of the MLP in those (E2B: double), 0 for the same as `ffn`.
-    """
-
-    layers: Count
-    hidden: Count
-    ffn: Count
-    ffn_shared: Natural = 0
-    heads: Count
-    head_dim_local: Count = 256
-    head_dim_global: Count = 512
-    kv_heads_local: Count
-    kv_heads_global: Count
-    window: Count
-    global_layers: Count
-    kv_shared_layers: Natural = 0
-    kv_own_global: Count
-    kv_own_local: Count
-    shares_kv_weights: bool = False
-    """Global layers have no value projection: K's weights serve both (the cache still holds both)."""
-    per_layer_embedding: Natural = 0
-    """Width of the per-layer embedding; its table has vocab x layers x width weights and is looked up, not streamed."""
-    experts: Natural = 0
-    experts_used: Natural = 0
-    expert_ffn: Natural = 0
-    vocab: Count = 262_144
-    max_context: Count
-    parameters: Count
-    source: Text
-
-
-class Quant(Record, frozen=True, kw_only=True):
-    """One downloadable target file. `bits`: nominal bits per weight class, for ordering and for what differs by tensor.
-
-    `embedding_bits`, `dense_bits`, `expert_bits`: bits per weight of the embedding tables, of what every token reads,
-    and of the routed experts, where a publisher keeps them apart; 0 means "as the file's average". `bytes` counts all
-    parts. Publishers upload again now and then: what the Hub says at download may differ by some kB.
-    """
-
-    name: Text
-    repo: Text
-    file: Text
-    bytes: Bytes
-    publisher: Text
-    qat: bool = False
-    embedding_bits: Bits = 0.0
-    dense_bits: Bits = 0.0
-    expert_bits: Bits = 0.0
-    quality: Share
-    """Share of the BF16 model's quality that is kept, 0..1."""
-    quality_source: Text
-    source: Text
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """What to fetch: `file` alone, or all parts of `x-00001-of-00002.gguf`; a runtime is given the first."""
-        split = re.fullmatch(r"(.+)-00001-of-(\d{5})\.gguf", self.file)
-        if split is None:
-            return (self.file,)
-        return tuple(f"{split[1]}-{part:05d}-of-{split[2]}.gguf" for part in range(1, int(split[2]) + 1))
-
-
-class DrafterFile(Record, frozen=True, kw_only=True):
-    """One drafter GGUF for a target: QAT drafters belong to QAT targets."""
-
-    name: Text
-    repo: Text
-    file: Text
-    bytes: Bytes
-    qat: bool = False
-    source: Text
-
-
-class Drafter(Record, frozen=True, kw_only=True):
-    """The MTP assistant of a model."""
-
-    layers: Count = 4
-    hidden: Count
-    ffn: Count
-    heads: Count
-    parameters: Count
-    draft_tokens: Count
-    """Where to start on one user's machine."""
-    acceptance: dict[str, Share]
-    """Acceptance of the first drafted token by kind of work (`code`, `chat`, ...)."""
-    acceptance_decay: Share
-    """Conditional acceptance of each further position relative to the one before."""
-    files: tuple[DrafterFile, ...]
-    source: Text
-
-
-class Projector(Record, frozen=True, kw_only=True):
-    """The multimodal projector that llama.cpp loads for images and audio."""
-
-    repo: Text
-    file: Text
-    bytes: Bytes
-    source: Text
-
-
-class Sampling(Record, frozen=True, kw_only=True):
-    temperature: Annotated[float, msgspec.Meta(ge=0)]
-    top_p: Share
-    top_k: Count
-    source: Text
-
-
-class ModelProfile(Record, frozen=True, kw_only=True):
-    """One of the five sizes. `benchmarks`: scores as published, by name, all from `benchmarks_source`."""
-
-    id: Text
-    name: Text
-    repo: Text
-    summary: Text
-    licence: Text
-    released: Text
-    context_tokens: Count
-    modalities: tuple[Modality, ...]
-    architecture: Architecture
-    quants: tuple[Quant, ...]
-    drafter: Drafter
-    projector: Projector
-    sampling: Sampling
-    benchmarks: dict[str, float]
-    benchmarks_source: Text
-
-
-class Device(Record, frozen=True, kw_only=True):
-    """A GPU or system-on-chip that can be named in `--simulate`.
-
-    `kind`: `gpu` has memory of its own, `soc` shares the system's, `cpu` is a processor without a GPU worth naming.
-    `memory`: the sizes it is sold with (none for a `cpu`, whose memory is bought apart). `bandwidth`: of one device,
-    from its spec sheet. `compute_tflops`: dense FP16, for prefill. `gpu_cores` tell the bins of Apple's chips apart.
-    `form`: phones give one app only a part of their memory.
-    """
-
-    id: Text
-    name: Text
-    aliases: tuple[str, ...] = ()
-    vendor: Vendor
-    kind: Literal["gpu", "soc", "cpu"]
-    memory: tuple[Bytes, ...]
-    bandwidth: Bandwidth
-    compute_tflops: Positive
-    cores: Natural = 0
-    threads: Natural = 0
-    gpu_cores: Natural = 0
-    form: Literal["", "phone"] = ""
-    source: Text
-
-
-class Advice(Record, frozen=True, kw_only=True):
-    """What a widely read article of May 2026 advised for a place: which models, and why."""
-
-    models: tuple[str, ...]
-    reason: Text
-    source: Text
-
-
-class UseCase(Record, frozen=True, kw_only=True):
-    """What a kind of work asks for. `weights`: benchmarks (by their name in the model profiles) to their weight.
-
-    `min_tokens_per_s`: below it people give up. `comfort_tokens_per_s`: beyond it more speed is worth little.
-    """
-
-    id: Text
-    name: Text
-    summary: Text
-    context_tokens: Count
-    output_kind: Text
-    """The kind of text produced, a key of `Drafter.acceptance`."""
-    min_tokens_per_s: Positive
-    comfort_tokens_per_s: Positive = 30.0
-    weights: dict[str, Share]
-    modalities: tuple[Modality, ...] = ("text",)
-    concurrent_users: Count = 1
-    advice: Advice | None = None
-    source: Text
 
 
 class Catalog(Record, frozen=True, kw_only=True):
@@ -313,9 +117,8 @@ def load_folder(folder: Path | None) -> Catalog:
         from importlib.resources import files  # noqa: PLC0415 - slow to import, seldom needed
 
         return build(files("profiles"), "profiles")
-    from advisor import compiled  # noqa: PLC0415 - it knows the types of this module
-
-    return compiled.load(own, lambda: build(own, "profiles"))
+    code = (Path(__file__), Path(profile.__file__))
+    return compiled.load(own, code, Catalog, lambda: build(own, "profiles"))
 
 
 def build(root: Traversable, label: str) -> Catalog:
@@ -351,7 +154,7 @@ def _devices(root: Traversable, label: str) -> Iterator[Device]:
                 for name in {plain(device.id), plain(device.name)}:
                     known.add(name, where, f"{key}.name")
                 if not device.memory and device.kind != "cpu":
-                    raise wrong(where, f"{key}.memory", "a GPU or SoC needs at least one memory size")
+                    raise wrong_key(where, f"{key}.memory", "a GPU or SoC needs at least one memory size")
                 yield device
 
 
@@ -410,12 +213,7 @@ def _explained(message: str, where: str, prefix: str) -> ProfileError:
     if "matching regex" in problem:
         problem = "must not be empty"
     key = f"{prefix}.{inner}" if prefix and inner else prefix or inner
-    return wrong(where, key, problem)
-
-
-def wrong(where: str, key: str, problem: str) -> ProfileError:
-    """The error for one key of one file."""
-    return ProfileError(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+    return wrong_key(where, key, problem)
 
 
 # ---- Checks that need more than one field
@@ -429,7 +227,7 @@ class Unique:
 
     def add(self, name: str, where: str, key: str) -> None:
         if name in self.first:
-            raise wrong(where, key, f"{name!r} is already in {self.first[name]}")
+            raise wrong_key(where, key, f"{name!r} is already in {self.first[name]}")
         self.first[name] = f"{where} ({key})"
 
 
@@ -438,9 +236,9 @@ def check_model(model: ModelProfile, where: str) -> None:
     shape = model.architecture
     owning = shape.layers - shape.kv_shared_layers
     if shape.kv_own_global + shape.kv_own_local != owning:
-        raise wrong(where, "architecture.kv_own_global", f"with kv_own_local it must add up to {owning} layers")
+        raise wrong_key(where, "architecture.kv_own_global", f"with kv_own_local it must add up to {owning} layers")
     if not model.quants:
-        raise wrong(where, "quants", "a model needs at least one file")
+        raise wrong_key(where, "quants", "a model needs at least one file")
     _check_files(model.quants, "quants", shape.parameters, where)
     _check_files(model.drafter.files, "drafter.files", model.drafter.parameters, where)
 
@@ -457,7 +255,7 @@ def _check_files(group: Iterable[Quant | DrafterFile], key: str, parameters: int
         low, high = PLAUSIBLE_BITS
         if not low <= bits <= high:
             problem = f"{bits:.2f} bits per weight cannot be; expected {low:g} to {high:g}"
-            raise wrong(where, f"{key}[{index}].bytes", problem)
+            raise wrong_key(where, f"{key}[{index}].bytes", problem)
 
 
 def check_use_cases(catalog: Catalog, where: str) -> None:
@@ -466,13 +264,13 @@ def check_use_cases(catalog: Catalog, where: str) -> None:
     for index, use_case in enumerate(catalog.use_cases.values()):
         for name in use_case.weights:
             if name not in known:
-                raise wrong(where, f"use_cases[{index}].weights.{name}", "no model has a benchmark of this name")
+                raise wrong_key(where, f"use_cases[{index}].weights.{name}", "no model has a benchmark of this name")
         if use_case.comfort_tokens_per_s < use_case.min_tokens_per_s:
-            raise wrong(where, f"use_cases[{index}].comfort_tokens_per_s", "below the floor, min_tokens_per_s")
+            raise wrong_key(where, f"use_cases[{index}].comfort_tokens_per_s", "below the floor, min_tokens_per_s")
         for name in use_case.advice.models if use_case.advice else ():
             if name not in catalog.models:
-                raise wrong(where, f"use_cases[{index}].advice.models", f"{name!r} is no model of the catalogue")
+                raise wrong_key(where, f"use_cases[{index}].advice.models", f"{name!r} is no model of the catalogue")
         for model in catalog.models.values():
             if use_case.output_kind not in model.drafter.acceptance:
                 problem = f"{use_case.output_kind!r} is not in the drafter's acceptance of {model.id}"
-                raise wrong(where, f"use_cases[{index}].output_kind", problem)
+                raise wrong_key(where, f"use_cases[{index}].output_kind", problem)

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import msgspec
 
-from advisor.catalog import Text, convert, read
+from advisor.catalog import convert, read
 from advisor.errors import UsageError
 from advisor.machine import Record
+from advisor.profile import Text
 
 SECONDS_PER_HOUR = 3600
 MILLION = 1_000_000

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from advisor.catalog import wrong
-from advisor.errors import ProfileError
+from advisor.errors import ProfileError, wrong_key
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where the wheel has it: ten times faster."""
@@ -56,7 +55,7 @@ class Tree:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, key)
         if id(node) in self.seen:
-            raise wrong(self.where, key, "YAML aliases are not supported")
+            raise wrong_key(self.where, key, "YAML aliases are not supported")
         self.seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, key)
@@ -66,26 +65,26 @@ class Tree:
         content: dict[str, Any] = {}
         for name_node, value_node in node.value:
             if not isinstance(name_node, yaml.ScalarNode):
-                raise wrong(self.where, key, f"line {name_node.start_mark.line + 1}: a key must be a plain word")
+                raise wrong_key(self.where, key, f"line {name_node.start_mark.line + 1}: a key must be a plain word")
             name = name_node.value
             inner = f"{key}.{name}" if key else name
             if name in content:
-                raise wrong(self.where, inner, f"line {name_node.start_mark.line + 1}: given twice")
+                raise wrong_key(self.where, inner, f"line {name_node.start_mark.line + 1}: given twice")
             content[name] = self.value(value_node, inner)
         return content
 
     def scalar(self, node: yaml.ScalarNode, key: str) -> Any:
         make = SCALARS.get(node.tag)
         if make is None:
-            raise wrong(
+            raise wrong_key(
                 self.where, key, f"{node.value!r}: values of type {node.tag.rpartition(':')[2]} are not supported"
             )
         try:
             value = make(node.value)
         except ValueError as error:
-            raise wrong(self.where, key, f"{node.value!r} is not a plain number") from error
+            raise wrong_key(self.where, key, f"{node.value!r} is not a plain number") from error
         if isinstance(value, float) and not math.isfinite(value):
-            raise wrong(self.where, key, f"{node.value} is not a finite number")
+            raise wrong_key(self.where, key, f"{node.value} is not a finite number")
         return value
 
 

@@ -98,3 +98,8 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], *, command: str = "
     label = "Did you mean" if near else "Valid are"
     shown = ", ".join(offered[:MOST_NAMES]) + (", ..." if len(offered) > MOST_NAMES else "")
     return UsageError(f"unknown {kind} {name!r}", hint=f"{label}: {shown}", command=command)
+
+
+def wrong_key(where: str, key: str, problem: str) -> ProfileError:
+    """The error for one key of one file."""
+    return ProfileError(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from advisor.catalog import Architecture, Drafter, DrafterFile, Projector, Quant
 from advisor.machine import Cpu, Record
+from advisor.profile import Architecture, Drafter, DrafterFile, Projector, Quant
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 

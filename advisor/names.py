@@ -11,10 +11,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from advisor.catalog import Device
+from advisor.profile import Device
 
 NOISE = frozenset(
     {"nvidia", "geforce", "tesla", "amd", "ati", "radeon", "instinct", "intel", "apple", "qualcomm", "corporation"}

@@ -13,10 +13,11 @@ from typing import Literal
 import msgspec
 
 from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Rejected, Site, Terms, evaluate, site_of
-from advisor.catalog import Catalog, ModelProfile, Quant
+from advisor.catalog import Catalog
 from advisor.errors import NoBackend, NothingFits
 from advisor.machine import Machine, Record
 from advisor.placement import usable_gpus
+from advisor.profile import ModelProfile, Quant
 from advisor.reasons import nothing_fits, reasons, too_slow, warnings
 from advisor.request import Request, resolve
 from advisor.score import score

@@ -17,11 +17,11 @@ from advisor.candidates import (
     most_memory,
     uses_gpus,
 )
-from advisor.catalog import Advice, ModelProfile, Quant
 from advisor.errors import NothingFits
 from advisor.footprint import repacks
 from advisor.machine import Machine
 from advisor.placement import Budget, budget, in_words, place, single_copy, usable_gpus
+from advisor.profile import Advice, ModelProfile, Quant
 
 PROMISED_GAIN = 2.0
 """The article promises up to three times the speed; a gain below twice needs a word."""

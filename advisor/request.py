@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from advisor.candidates import UNREAD_MODALITIES, Prefer, Terms
-from advisor.catalog import Catalog, UseCase
+from advisor.catalog import Catalog
 from advisor.errors import NoBackend, UsageError, unknown_name
 from advisor.machine import Availability, Machine, Record
+from advisor.profile import UseCase
 
 BUILT_IN_BACKENDS = ("llama.cpp", "ollama", "native")
 """In the order in which they are chosen; whatever else is installed comes after them."""

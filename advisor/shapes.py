@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from advisor.catalog import Architecture, Bytes, Catalog, Drafter, DrafterFile, ModelProfile
+from advisor.catalog import Catalog
 from advisor.errors import RuntimeFailed
 from advisor.footprint import (
     MAPPED_ON_DEMAND,
@@ -21,6 +21,7 @@ from advisor.footprint import (
 )
 from advisor.gguf import Header
 from advisor.machine import Record
+from advisor.profile import Architecture, Bytes, Drafter, DrafterFile, ModelProfile
 
 LARGEST = 1 << 24
 """No width, vocabulary, context or number of layers comes near."""

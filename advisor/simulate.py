@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
-from advisor.catalog import Bandwidth, Bytes, Catalog, Device
+from advisor.catalog import Catalog
 from advisor.errors import UsageError
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
 from advisor.names import plain
+from advisor.profile import Bandwidth, Bytes, Device
 
 EXAMPLE = 'write it like "RTX 4090, 64GB", "2x RTX 3090, 128GB", "M3 Max 64GB", "cpu, 16GB" or "GPU 24GB, 64GB"'
 COMMAND = 'advisor recommend --simulate "RTX 4090, 64GB"'

@@ -21,7 +21,6 @@ from math import exp, hypot
 import msgspec
 
 from advisor import speculation
-from advisor.catalog import Architecture, Device, Drafter, DrafterFile
 from advisor.errors import ProfileError
 from advisor.footprint import (
     KV_BYTES_PER_32_ELEMENTS,
@@ -34,6 +33,7 @@ from advisor.footprint import (
 )
 from advisor.machine import Gpu, Machine, Record
 from advisor.placement import Placement, usable_gpus
+from advisor.profile import Architecture, Device, Drafter, DrafterFile
 from advisor.speculation import Plan
 
 DEFAULT_DEPTH = 2048

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from advisor import gguf, shapes
 from advisor.candidates import drafter_file
-from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, Quant
+from advisor.catalog import Catalog
 from advisor.errors import unknown_name
 from advisor.footprint import Weights
 from advisor.footprint import weights as catalogue_weights
 from advisor.gguf import Header
 from advisor.machine import Record
+from advisor.profile import Architecture, Drafter, DrafterFile, ModelProfile, Quant
 
 
 class Subject(Record, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.candidates import Candidate, Terms, evaluate, site_of
-from advisor.catalog import Catalog, ModelProfile, Quant
+from advisor.catalog import Catalog
 from advisor.machine import Machine, Record
 from advisor.placement import in_words, usable_gpus
+from advisor.profile import ModelProfile, Quant
 from advisor.score import score
 from advisor.simulate import parse
 

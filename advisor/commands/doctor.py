@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from advisor import __version__
-from advisor.catalog import Device, load
+from advisor.catalog import load
 from advisor.commands.detect import Line, machine_lines, show
 from advisor.detection import detect
 from advisor.errors import ProfileError
@@ -17,6 +17,7 @@ from advisor.machine import Machine, Problem
 from advisor.probes import nvidia
 from advisor.probes.diagnosis import diagnose
 from advisor.probes.host import Findings, Local, Recorder, ToolError
+from advisor.profile import Device
 
 PCI = "/sys/bus/pci/devices/"
 """Every device is asked for its vendor; printed, they would be most of the report."""

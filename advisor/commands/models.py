@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advisor.catalog import Catalog, Drafter, ModelProfile, Quant, as_data, load
+from advisor.catalog import Catalog, as_data, load
+from advisor.profile import Drafter, ModelProfile, Quant
 from advisor.units import format_file_size
 
 if TYPE_CHECKING:

@@ -37,6 +37,8 @@ ROOM = 2048
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="Only 0 (greedy) today.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens of the answer.")
 @click.option("--seed", type=int, metavar="N", help="For sampling; greedy answers are always the same.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
+@click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without the chat template.")
 @click.option("--stats", is_flag=True, help="Speed and acceptance, on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -50,6 +52,8 @@ def command(
     temperature: float,
     max_tokens: int | None,
     seed: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
     raw: bool,
     stats: bool,
     as_json: bool,
@@ -77,7 +81,7 @@ def command(
     from advisor.demo import collect, compare  # noqa: PLC0415
 
     shown = Printer(quiet=as_json)
-    with running(backend, backend.plan(model, Options())) as client:
+    with running(backend, backend.plan(model, Options(threads=threads, gpu_layers=gpu_layers))) as client:
 
         def ask(**options: Any) -> Any:
             if raw:
@@ -91,7 +95,7 @@ def command(
             shown.end()
         gain = None
         if stats and answer.timings.draft_n and backend.name == BACKEND:
-            length = comparable(answer.timings.predicted_n, answer.timings.predicted_per_second)
+            length = comparable(answer.timings.predicted_n or 0, answer.timings.predicted_per_second)
             gain = compare(
                 lambda drafts: ask(temperature=0, max_tokens=length, draft_tokens=drafts),
                 draft_tokens=model.draft_tokens, pairs=3,

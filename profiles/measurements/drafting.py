@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor import speculation, speed
-from advisor.catalog import Architecture, Catalog, Drafter, DrafterFile, ModelProfile, load
+from advisor.catalog import Catalog, load
 from advisor.footprint import weights
+from advisor.profile import Architecture, Drafter, DrafterFile, ModelProfile
 from advisor.speed import GpuClass, Reads, Stage
 from profiles.measurements.placed import experts_moved
 from profiles.measurements.rows import GB, MODELS, kind_of, number, quant_of, table

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor.catalog import Architecture, Catalog, ModelProfile, Quant, load
+from advisor.catalog import Catalog, load
 from advisor.footprint import expert_weights, weights
+from advisor.profile import Architecture, ModelProfile, Quant
 from advisor.speed import kv_read_bytes
 
 FOLDER = Path(__file__).parent

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from advisor import footprint, gguf, shapes
-from advisor.catalog import Architecture, ModelProfile, load
+from advisor.catalog import load
 from advisor.footprint import MIB, Shape
+from advisor.profile import Architecture, ModelProfile
 from tests.tools import header_gguf
 from tests.tools.allocations import children, parse
 

@@ -9,6 +9,7 @@ import pytest
 
 from advisor import catalog, compiled
 from advisor.catalog import Catalog
+from advisor.profile import Bandwidth
 
 OWN = Path(next(iter(catalog.profiles.__path__)))
 
@@ -17,6 +18,11 @@ OWN = Path(next(iter(catalog.profiles.__path__)))
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "gemma-advisor" / compiled.NAME
+
+
+def load(folder: Path, builder: Builder) -> Catalog:
+    """The catalogue as `catalog.load` asks for it."""
+    return compiled.load(folder, (Path(catalog.__file__),), Catalog, builder)
 
 
 class Builder:
@@ -32,10 +38,10 @@ class Builder:
 
 def test_the_second_time_nothing_is_built_and_everything_is_equal(cache: Path) -> None:
     builder = Builder()
-    first, second = compiled.load(OWN, builder), compiled.load(OWN, builder)
+    first, second = load(OWN, builder), load(OWN, builder)
     assert builder.built == 1
     assert first == second
-    assert type(second.devices["rtx-4090"].bandwidth) is catalog.Bandwidth
+    assert type(second.devices["rtx-4090"].bandwidth) is Bandwidth
     assert list(cache.parent.iterdir()) == [cache], "nothing is left beside it"
 
 
@@ -53,18 +59,18 @@ def test_the_second_time_nothing_is_built_and_everything_is_equal(cache: Path) -
 )
 def test_a_damaged_one_is_made_again(cache: Path, damage: object) -> None:
     builder = Builder()
-    compiled.load(OWN, builder)
+    load(OWN, builder)
     cache.write_bytes(damage(cache.read_bytes()))  # type: ignore[operator]
-    compiled.load(OWN, builder)
-    compiled.load(OWN, builder)
+    load(OWN, builder)
+    load(OWN, builder)
     assert builder.built == 2
 
 
 def test_another_version_or_other_profiles_do_not_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = Builder()
-    compiled.load(OWN, builder)
+    load(OWN, builder)
     monkeypatch.setattr(compiled, "__version__", "9.9.9")
-    compiled.load(OWN, builder)
+    load(OWN, builder)
     monkeypatch.undo()
     assert builder.built == 2
 
@@ -75,10 +81,10 @@ def test_a_changed_profile_counts_at_once(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "profiles"
     shutil.copytree(OWN, folder, ignore=shutil.ignore_patterns("demo", "measurements", "__pycache__"))
     builder = Builder()
-    compiled.load(folder, builder)
+    load(folder, builder)
     changed = folder / "models" / "e2b.yaml"
     os.utime(changed, ns=(1, 1))
-    compiled.load(folder, builder)
+    load(folder, builder)
     assert builder.built == 2
 
 
@@ -86,5 +92,5 @@ def test_no_place_for_a_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     builder = Builder()
-    assert compiled.load(OWN, builder) == compiled.load(OWN, builder)
+    assert load(OWN, builder) == load(OWN, builder)
     assert builder.built == 2
