@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.engine import random_pair
 from tests.engine.random_pair import Pair
 
 GGML_TYPE_F32 = 0
+FULL = bool(os.environ.get("ADVISOR_FULL"))
+"""Whether tests that come in a short and a long version run the long one."""
 DEMO = Path(__file__).parents[2] / "profiles" / "demo"
 
 
