@@ -62,7 +62,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
     rate = bandwidth.best(host, processor, main, known)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
     gpus, gpu_basis = _gpus(found, known, processor, main, rate.basis)
-    unknown = _unknown(gpus, gpu_basis) if known else ()
+    unknown = _unknown(gpus, gpu_basis, main) if known else ()
     main, rate = _shared_rate(main, rate, gpus)
     return Machine(
         os=SYSTEMS.get(host.system, host.system.lower()),
@@ -126,7 +126,8 @@ def _speed(
     if device is not None:
         return int(device.bandwidth), CATALOGUE
     if gpu.integrated and main.unified:
-        return main.bandwidth_bytes_per_s, rate
+        # What is usual of a PC's memory is wrong by factors for a chip that is newer than the catalogue.
+        return (None if rate == "assumed" else main.bandwidth_bytes_per_s), rate
     return _slice_rate(gpu, devices), "assumed"
 
 
@@ -142,15 +143,15 @@ def _slice_rate(gpu: Gpu, devices: tuple[Device, ...]) -> int | None:
     return int(whole.bandwidth) * eighths // 8
 
 
-def _unknown(gpus: tuple[Gpu, ...], basis: Mapping[str, Basis]) -> tuple[Problem, ...]:
-    """Cards whose speed nobody told: what is missing, and how to tell it. A processor's own small GPU is none."""
+def _unknown(gpus: tuple[Gpu, ...], basis: Mapping[str, Basis], main: Memory) -> tuple[Problem, ...]:
+    """GPUs whose speed nobody told: what is missing, and how to tell it. A processor's own small GPU is none."""
     notes = []
     for place, gpu in enumerate(gpus):
-        if gpu.integrated or gpu.device:
+        if (gpu.integrated and not main.unified) or gpu.device:
             continue
         if gpu.bandwidth_bytes_per_s is None:
             message = f"{gpu.name} is not in the catalogue: its speed is unknown"
-            hint = "recommend --gpu-bandwidth '600 GB/s' tells it, as the card's data sheet has it"
+            hint = "recommend --gpu-bandwidth '600 GB/s' tells it, as the maker's data sheet has it"
             notes.append(Problem(probe="gpu", message=message, hint=hint))
         elif basis.get(f"gpus.{place}.bandwidth_bytes_per_s") == "assumed":
             rate = f"{gpu.bandwidth_bytes_per_s / 1e9:.0f} GB/s"
