@@ -20,7 +20,7 @@ import msgspec
 from advisor import names
 from advisor.machine import Basis, Cpu, Memory, Record
 from advisor.paths import cache_folder
-from advisor.probes.host import Host, Local
+from advisor.probes.host import Host, Local, Recorder
 from advisor.profile import Device
 
 if TYPE_CHECKING:
@@ -76,11 +76,17 @@ def best(host: Host, cpu: Cpu, memory: Memory, devices: Iterable[Device]) -> Est
     """
     known = tuple(devices)
     chip = _chip(cpu, known)
-    if (chip is None or chip.kind != "soc") and isinstance(host, Local) and host.root == Path("/"):
+    if (chip is None or chip.kind != "soc") and _is_this_machine(host):
         rate = measured(host, cpu, memory)
         if rate:
             return Estimate(rate, "measured")
     return estimate(host, cpu, known)
+
+
+def _is_this_machine(host: Host) -> bool:
+    """Not a recording and not another root: what can be read here is theirs. `doctor` looks through a `Recorder`."""
+    inner = host.host if isinstance(host, Recorder) else host
+    return isinstance(inner, Local) and inner.root == Path("/")
 
 
 def measured(host: Host, cpu: Cpu, memory: Memory) -> int:

@@ -163,6 +163,13 @@ def test_this_machine() -> None:
     assert not any("probe failed" in problem.message for problem in found.problems)
 
 
+def test_doctor_sees_the_same_speed_of_memory() -> None:
+    plain = detection.detect(DEVICES, backends=False)
+    recorded = detection.detect(DEVICES, host=Recorder(Local()), backends=False)
+    field = "memory.bandwidth_bytes_per_s"
+    assert recorded.basis[field] == plain.basis[field]
+
+
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys; from advisor.detection import detect; detect(backends=False);"
