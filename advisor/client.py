@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from backends.base import Backend, LaunchPlan
 Cause = Callable[[], AdvisorError]
 """Says why the server no longer answers; may take a second to find out."""
 CLIENT_ERRORS = range(400, 500)
+TOO_MANY = 429
+KEY = "ADVISOR_API_KEY"
+"""The environment's name for the key, for the server and for its clients."""
 
 
 class Text(Record, frozen=True, kw_only=True):
@@ -33,6 +37,7 @@ class Text(Record, frozen=True, kw_only=True):
 class Timings(Record, frozen=True, kw_only=True):
     """What the server counted, as far as it says; names as llama-server's."""
 
+    cache_n: int | None = None
     prompt_n: int | None = None
     prompt_per_second: float | None = None
     predicted_n: int | None = None
@@ -41,6 +46,8 @@ class Timings(Record, frozen=True, kw_only=True):
     draft_n_accepted: int | None = None
     accepted_per_position: tuple[float, ...] = ()
     draft_tokens: int | None = None
+    draft_lengths: tuple[int, ...] = ()
+    """Rounds that drafted nothing, one token, two, ..."""
 
 
 class Done(Record, frozen=True, kw_only=True):
@@ -50,6 +57,12 @@ class Done(Record, frozen=True, kw_only=True):
     timings: Timings
 
 
+def authorized(key: str | None = None) -> dict[str, str]:
+    """The header that carries an API key, or the one of the environment."""
+    found = key or os.environ.get(KEY)
+    return {"Authorization": f"Bearer {found}"} if found else {}
+
+
 class Client:
     """Talks to one endpoint.
 
@@ -57,16 +70,17 @@ class Client:
         base_url: ends in `/v1`.
         model: the name the server knows its model by.
         cause: asked when the connection breaks.
+        key: what the server wants as its API key; where none is given, $ADVISOR_API_KEY.
     """
 
-    def __init__(self, base_url: str, model: str, *, cause: Cause | None = None) -> None:
+    def __init__(self, base_url: str, model: str, *, cause: Cause | None = None, key: str | None = None) -> None:
         self._model = model
         self._cause = cause or (lambda: RuntimeFailed(f"the server at {base_url} does not answer"))
         # No limit on reading: a long prompt on a slow machine is silent for minutes; a server that dies closes its
         # socket, so nothing waits for the dead.
         timeout = httpx.Timeout(5, read=None)
         # Never through a proxy: endpoints are on this machine.
-        self._http = httpx.Client(base_url=base_url + "/", timeout=timeout, trust_env=False)
+        self._http = httpx.Client(base_url=base_url + "/", timeout=timeout, trust_env=False, headers=authorized(key))
 
     def __enter__(self) -> Client:
         return self
@@ -111,12 +125,8 @@ def running(backend: Backend, plan: LaunchPlan) -> Iterator[Client]:
         AdvisorError: as `Backend.start`.
     """
     endpoint = backend.start(plan)
-    # Backends that own a process know how it died; the interface does not ask it of the others.
-    asked = getattr(backend, "cause", None)
     try:
-        with Client(
-            endpoint.base_url, endpoint.model, cause=functools.partial(asked, endpoint) if asked else None
-        ) as it:
+        with Client(endpoint.base_url, endpoint.model, cause=functools.partial(backend.cause, endpoint)) as it:
             yield it
     finally:
         backend.stop(endpoint)
@@ -169,6 +179,7 @@ def _texts(choice: Mapping[str, Any]) -> Iterator[Text]:
 def _timings(timings: Mapping[str, Any], usage: Mapping[str, Any]) -> Timings:
     known = {name: timings[name] for name in Timings.__struct_fields__ if timings.get(name) is not None}
     known["accepted_per_position"] = tuple(known.get("accepted_per_position", ()))
+    known["draft_lengths"] = tuple(known.get("draft_lengths", ()))
     known.setdefault("prompt_n", usage.get("prompt_tokens"))
     known.setdefault("predicted_n", usage.get("completion_tokens"))
     return Timings(**known)

@@ -16,7 +16,10 @@ from backends.base import Backend, Model, Options
 DEMO = "demo"
 BACKEND = "native"
 AUTO = "auto"
+ADAPTS = -1
+"""`auto` as a number: the native engine drafts as many as pay."""
 DRAFT_TOKENS = 3
+"""`auto` for others."""
 CONTEXT_STEP = 4096
 BYTES_PER_TOKEN = 2
 """A low guess (prose has about four, code three) for all but digits, which are tokens of their own. The context is
@@ -31,12 +34,17 @@ ROOM = 2048
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MODEL] PROMPT")
 @click.option("--backend", "backend_name", default=BACKEND, show_default=True, help="What runs the model.")
-@click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
+@click.option(
+    "--drafter",
+    type=click.Path(path_type=Path),
+    metavar="FILE|lookup",
+    help="The drafter's GGUF file; `lookup` guesses from the text itself.",
+)
 @click.option("--no-drafter", is_flag=True, help="Plain decoding.")
-@click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens drafted per round; 0 is plain decoding.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="Only 0 (greedy) today.")
+@click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens drafted per round; 0: none.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens of the answer.")
-@click.option("--seed", type=int, metavar="N", help="For sampling; greedy answers are always the same.")
+@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable (with a fixed N).")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
 @click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without the chat template.")
@@ -62,17 +70,14 @@ def command(
 
     MODEL is a GGUF file or `demo`, the embedded model; left out, it is `demo`. PROMPT `-` reads standard input.
     """
-    if temperature != 0:
-        raise UsageError(
-            f"--temperature is {temperature:g}: the {BACKEND} engine samples greedily only",
-            hint="leave it out; the answer is the most likely one",
-        )
     name, prompt = parse_words(words)
     drafts = parse_drafts(draft_tokens)
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other")
     use = not no_drafter and drafts != 0
     model = find_model(name, drafter if use else None, use_drafter=use, drafts=drafts)
+    if backend_name != BACKEND and model.draft_tokens == ADAPTS:
+        model = msgspec.structs.replace(model, draft_tokens=DRAFT_TOKENS)
     model = fitted(model, prompt, max_tokens)
     backend = usable(backend_name)
 
@@ -97,7 +102,7 @@ def command(
         if stats and answer.timings.draft_n and backend.name == BACKEND:
             length = comparable(answer.timings.predicted_n or 0, answer.timings.predicted_per_second)
             gain = compare(
-                lambda drafts: ask(temperature=0, max_tokens=length, draft_tokens=drafts),
+                lambda n: ask(temperature=0, max_tokens=length, draft_tokens=AUTO if n == ADAPTS else n),
                 draft_tokens=model.draft_tokens, pairs=3,
             ).gain  # fmt: skip
     timings = msgspec.to_builtins(answer.timings)
@@ -112,7 +117,7 @@ def command(
             "timings": timings,
             "drafter": {
                 "active": bool(answer.timings.draft_n),
-                "draft_tokens": model.draft_tokens,
+                "draft_tokens": max(model.draft_tokens, 0) or timings["draft_tokens"] or 0,
                 "accepted_per_position": timings["accepted_per_position"],
             },
         }
@@ -192,7 +197,7 @@ def find_model(name: str, drafter: Path | None, *, use_drafter: bool, drafts: in
         UsageError: no such model.
         NoBackend: it is in the catalogue but not on this machine.
     """
-    tokens = drafts if drafts is not None else DRAFT_TOKENS
+    tokens = drafts if drafts is not None else ADAPTS
     if name == DEMO:
         from advisor import demo  # noqa: PLC0415
 
@@ -269,8 +274,11 @@ def stats_lines(timings: dict[str, Any], gain: float | None = None) -> list[str]
     ]
     drafted, accepted = timings["draft_n"] or 0, timings["draft_n_accepted"] or 0
     if not drafted:
-        return [*lines, "drafter  none"]
+        return [*lines, "drafter  none, or never worth a guess"]
     lines.append(f"drafter  {accepted} of {drafted} accepted ({accepted / drafted:.0%}); {positions(timings)}")
+    lengths = {length: rounds for length, rounds in enumerate(timings["draft_lengths"]) if rounds}
+    if lengths:
+        lines.append("lengths  " + ", ".join(f"{length}: {rounds}" for length, rounds in lengths.items()) + " (rounds)")
     if gain is not None:
         lines.append(f"against plain decoding here: {gain:.2f} times the speed, median of 3 pairs")
     return lines

@@ -18,6 +18,30 @@ if TYPE_CHECKING:
     from backends.native.process import Process
 
 HINT = "make setup"
+AUTO = "auto"
+"""On the command line: draft lengths that adapt; -1 as a number."""
+CPU = "CPU"
+BUILDS = {
+    "cuda": "CUDA",
+    "hip": "ROCm",
+    "metal": "Metal",
+    "vulkan": "Vulkan",
+    "sycl": "SYCL",
+    "opencl": "OpenCL",
+    "musa": "MUSA",
+    "cann": "CANN",
+}
+"""llama.cpp's libraries for GPUs, by the word in their file's name."""
+GPU_HINT = (
+    "for a GPU, compile it again: CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_CUDA=ON' make clean setup "
+    "(NVIDIA; GGML_VULKAN=ON for others)"
+)
+
+
+def built_for(folder: Path) -> str:
+    """What the installed build computes on, from its libraries' names: loading it to ask takes a second."""
+    names = [file.name for file in folder.glob("*ggml-*")] if folder.is_dir() else []
+    return next((BUILDS[word] for word in BUILDS if any(f"ggml-{word}" in name for name in names)), CPU)
 
 
 class Native(Backend):
@@ -50,7 +74,8 @@ class Native(Backend):
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         argv = [sys.executable, "-P", "-m", "backends.native.server", "--target", str(model.target)]
         if model.drafter is not None:
-            argv += ["--drafter", str(model.drafter), "--draft-tokens", str(model.draft_tokens)]
+            length = AUTO if model.draft_tokens < 0 else str(model.draft_tokens)
+            argv += ["--drafter", str(model.drafter), "--draft-tokens", length]
         argv += ["--context", str(model.context_tokens), "--name", model.name]
         argv += ["--host", options.host, "--port", str(options.port)]
         if options.threads is not None:

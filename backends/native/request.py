@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -63,8 +63,8 @@ class Body(msgspec.Struct, kw_only=True):
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
-    draft_tokens: int | None = None
-    """Ours: tokens drafted per round in this request, 0 for plain decoding."""
+    draft_tokens: int | Literal["auto"] | None = None
+    """Ours: tokens drafted per round in this request, 0 for plain decoding, `auto` for as many as pay."""
     cache_prompt: bool | None = None
     """llama-server's: false reads the whole prompt again."""
 
@@ -88,7 +88,7 @@ class Body(msgspec.Struct, kw_only=True):
             raise UsageError('modalities must be ["text"]')
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"max_tokens is {self.limit}, not at least 1")
-        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= MAX_DRAFT:
+        if isinstance(self.draft_tokens, int) and not 0 <= self.draft_tokens <= MAX_DRAFT:
             raise UsageError(f"draft_tokens is {self.draft_tokens}, not between 0 and {MAX_DRAFT}")
         if len(self.stops) > MOST_STOPS or any(len(stop) > LONGEST_STOP for stop in self.stops):
             raise UsageError(f"stop holds more than {MOST_STOPS} texts, or one of more than {LONGEST_STOP} characters")

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from advisor.errors import AdvisorError
 from backends.native import metrics, openapi
 from backends.native.answer import Final
+from backends.native.depth import AUTO
 from backends.native.guard import Guard, TooLargeError, read
 from backends.native.replies import Shape, failure, problem, refused
 from backends.native.request import Body
@@ -169,7 +170,7 @@ def _model(service: Service) -> dict[str, Any]:
         "aliases": list(service.aliases),
         "context_tokens": engine.target.context.tokens,
         "drafter": engine.has_drafter,
-        "draft_tokens": service.draft_tokens if engine.has_drafter else 0,
+        "draft_tokens": ("auto" if service.draft_tokens == AUTO else service.draft_tokens) if engine.has_drafter else 0,
     }
 
 

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import uvicorn
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from backends.native.depth import AUTO
 from backends.native.engine import Engine
 from backends.native.guard import loopback
 from backends.native.library import build
@@ -96,11 +97,16 @@ def leave_with_parent() -> None:
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
+def lengths(text: str) -> int:
+    """A draft length of the command line."""
+    return AUTO if text == "auto" else int(text)
+
+
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="backends.native.server", description="Gemma 4 with its drafter over HTTP.")
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--drafter", type=Path)
-    parser.add_argument("--draft-tokens", type=int, default=DRAFT_TOKENS)
+    parser.add_argument("--draft-tokens", type=lengths, default=DRAFT_TOKENS, metavar="N|auto")
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gpu-layers", type=int)

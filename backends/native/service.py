@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.answer import Final, Job, answer
+from backends.native.depth import AUTO
 from backends.native.engine import Engine
 from backends.native.prompt import Prompt
 from backends.native.request import Body
@@ -155,8 +156,6 @@ class Service:
         body.check(chat=chat)
         model = self.engine.target.model
         sampling = body.sampling(model.size)
-        if not sampling.plain:
-            raise UsageError(f"temperature is {body.temperature}; this engine samples greedily only (temperature 0)")
         form = body.form(chat=chat)
         if chat:
             tokens = self.prompt.chat(
@@ -168,7 +167,8 @@ class Service:
             )
         else:
             tokens = self.prompt.plain(body.text())
-        drafts = self.draft_tokens if body.draft_tokens is None else body.draft_tokens
+        asked = self.draft_tokens if body.draft_tokens is None else body.draft_tokens
+        drafts = AUTO if asked == "auto" else asked
         return Job(tokens, drafts, body.limit, form, reuse=body.cache_prompt is not False, sampling=sampling)
 
     def enter(self, job: Job) -> Ticket:

@@ -11,7 +11,8 @@ class Timings(Record, frozen=True, kw_only=True):
 
     `cache_n`: tokens of the prompt that were in the cache; `prompt_n`: those that were read.
     `predicted_per_second` is of decoding alone: the first token belongs to the prompt. `accepted_per_position`: of the
-    rounds that drafted a first, second, ... token, the share in which it was right.
+    rounds that drafted a first, second, ... token, the share in which it was right. `draft_lengths`: rounds that
+    drafted nothing, one token, two, ...; `draft_tokens`: what was asked for, or where lengths adapt the one used most.
     """
 
     cache_n: int = 0
@@ -25,6 +26,7 @@ class Timings(Record, frozen=True, kw_only=True):
     draft_n_accepted: int
     accepted_per_position: tuple[float, ...]
     draft_tokens: int
+    draft_lengths: tuple[int, ...] = ()
 
 
 class Tally:
@@ -32,6 +34,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.tokens = self.drafted = self.accepted = 0
+        self.rounds = 0
+        self.lengths: list[int] = []
+        """Rounds by the length of their draft, after the first token, which needs none."""
         self.seconds = 0.0
         """Spent decoding, without prompts."""
         self.offered: list[int] = []
@@ -40,6 +45,8 @@ class Tally:
 
     def add(self, found: Round) -> None:
         self.tokens += len(found.tokens)
+        if self.tokens > len(found.tokens):
+            self._count(found.drafted)
         self.drafted += found.drafted
         self.accepted += found.accepted
         missing = found.drafted - len(self.offered)
@@ -50,12 +57,18 @@ class Tally:
         for position in range(found.accepted):
             self.right[position] += 1
 
+    def _count(self, drafted: int, rounds: int = 1) -> None:
+        self.lengths += [0] * (drafted + 1 - len(self.lengths))
+        self.lengths[drafted] += rounds
+
     def merge(self, other: Tally) -> None:
         """Add a request to a server's tally."""
         self.tokens += other.tokens
         self.drafted += other.drafted
         self.accepted += other.accepted
         self.seconds += other.seconds
+        for drafted, rounds in enumerate(other.lengths):
+            self._count(drafted, rounds)
         missing = len(other.offered) - len(self.offered)
         self.offered += [0] * missing
         self.right += [0] * missing
@@ -72,6 +85,11 @@ class Tally:
         """Decoded tokens per second; 0 where only the first token came."""
         return max(0, self.tokens - 1) / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def usual(self) -> int:
+        """The draft length used most."""
+        return max(range(len(self.lengths)), key=self.lengths.__getitem__, default=0)
+
     def timings(self, *, prompt: int, prompt_seconds: float, draft_tokens: int, cached: int = 0) -> Timings:
         return Timings(
             cache_n=cached,
@@ -84,5 +102,6 @@ class Tally:
             draft_n=self.drafted,
             draft_n_accepted=self.accepted,
             accepted_per_position=self.accepted_per_position,
-            draft_tokens=draft_tokens,
+            draft_tokens=draft_tokens if draft_tokens >= 0 else self.usual,
+            draft_lengths=tuple(self.lengths),
         )

@@ -97,7 +97,7 @@ def test_stop_strings(endpoint: Endpoint) -> None:
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": "ten"}', r"\$\.max_tokens"),
         (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}', "at least 1"),
         (b'{"messages": [{"role": "user", "content": "x"}], "draft_tokens": 99}', "between 0 and"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 0.7}', "greedily"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": -1}', "temperature"),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', "one answer"),
         (b'{"messages": []}', "no messages"),
         (b"{}", "messages is missing"),
@@ -186,5 +186,5 @@ def test_the_client(endpoint: Endpoint) -> None:
         assert isinstance(events[-1], Done)
         assert events[-1].timings.predicted_n == 20
         assert collect(client.complete("The sea", max_tokens=5)).reason == "length"
-        with pytest.raises(UsageError, match="greedily"):
-            list(client.chat(HELLO, temperature=1))
+        with pytest.raises(UsageError, match="temperature"):
+            list(client.chat(HELLO, temperature=-1))
