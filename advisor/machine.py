@@ -62,7 +62,10 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 class Availability(Record, frozen=True, kw_only=True):
-    """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter."""
+    """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter.
+
+    `build`: what its installed build computes on (`CPU`, `CUDA`, ...), where it tells.
+    """
 
     name: str
     available: bool
@@ -71,6 +74,7 @@ class Availability(Record, frozen=True, kw_only=True):
     why_not: str | None = None
     path: str | None = None
     hint: str | None = None
+    build: str | None = None
 
 
 class Problem(Record, frozen=True, kw_only=True):

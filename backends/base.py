@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from advisor.errors import AdvisorError, NoBackend, unknown_name
+from advisor.errors import AdvisorError, NoBackend, RuntimeFailed, unknown_name
 from advisor.machine import Availability, Record
 
 GROUP = "advisor.backends"
@@ -118,6 +118,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def stats(self, endpoint: Endpoint) -> Stats:
         """What the endpoint counted so far."""
+
+    def cause(self, endpoint: Endpoint) -> AdvisorError:
+        """Why an endpoint no longer answers; may take a second to find out. Default: that it does not."""
+        return RuntimeFailed(f"the server at {endpoint.base_url} does not answer")
 
     @abc.abstractmethod
     def stop(self, endpoint: Endpoint) -> None:

@@ -109,7 +109,8 @@ def backend_text(backend: Availability) -> str:
     if not backend.available:
         return f"{backend.name}: {backend.why_not or 'not available'}"
     drafter = "with" if backend.drafter else "without"
-    return f"{backend.name} {backend.version or ''}".strip() + f", {drafter} Gemma's drafter"
+    build = f" ({backend.build} build)" if backend.build else ""
+    return f"{backend.name} {backend.version or ''}".strip() + f"{build}, {drafter} Gemma's drafter"
 
 
 def _labelled(label: str, texts: list[str]) -> list[Line]:

@@ -61,6 +61,7 @@ class Native(Backend):
             )
         folder = Path(spec.origin).parent
         drafter = (folder / "llama_cpp_ext.py").is_file()
+        build = built_for(folder / "lib")
         return Availability(
             name=self.name,
             available=True,
@@ -68,7 +69,8 @@ class Native(Backend):
             drafter=drafter,
             why_not=None if drafter else "this llama-cpp-python is too old for drafters",
             path=str(folder),
-            hint=None if drafter else f"run `{HINT}`",
+            hint=(None if build != CPU else GPU_HINT) if drafter else f"run `{HINT}`",
+            build=build,
         )
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
@@ -104,6 +106,9 @@ class Native(Backend):
         process = Process(plan.argv, log, attached=attached) if log else Process.start(plan.argv, attached=attached)
         try:
             ready = process.wait_ready()
+        except RuntimeFailed as error:
+            process.stop()
+            raise named(error, plan.model.target) from None
         except BaseException:
             process.stop()
             raise
@@ -121,9 +126,12 @@ class Native(Backend):
 
     def cause(self, endpoint: Endpoint) -> RuntimeFailed:
         """Why an endpoint no longer answers."""
+        from backends.native.death import ending, last_lines  # noqa: PLC0415
+
         process = self._running.get(endpoint.pid or 0)
         if process is None:
-            return RuntimeFailed(f"the engine at {endpoint.base_url} does not answer")
+            said = "; ".join(last_lines(endpoint.log)) if endpoint.log else ""
+            return RuntimeFailed(ending(f"the engine at {endpoint.base_url} does not answer", said))
         return process.cause()
 
     def stats(self, endpoint: Endpoint) -> Stats:
@@ -135,12 +143,20 @@ class Native(Backend):
         import httpx  # noqa: PLC0415
         import psutil  # noqa: PLC0415
 
+        from advisor.client import KEY, authorized  # noqa: PLC0415
+
         try:
-            text = httpx.get(endpoint.base_url.removesuffix("/v1") + "/metrics", timeout=5).text
+            url = endpoint.base_url.removesuffix("/v1") + "/metrics"
+            reply = httpx.get(url, timeout=5, headers=authorized(), trust_env=False)
             memory = psutil.Process(endpoint.pid).memory_info().rss if endpoint.pid else None
         except (httpx.HTTPError, psutil.Error):
             raise self.cause(endpoint) from None
-        values = {name: float(value) for name, value in re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE)}
+        if reply.is_error:
+            raise RuntimeFailed(
+                f"the engine at {endpoint.base_url} answered {reply.status_code}",
+                hint=f"its API key belongs into ${KEY}",
+            )
+        values = {name: float(value) for name, value in re.findall(r"^(\S+) (\S+)$", reply.text, re.MULTILINE)}
         positions = sum(name.startswith("advisor_drafted_at_total") for name in values)
 
         def at(kind: str, position: int) -> float:
@@ -160,10 +176,17 @@ class Native(Backend):
         )
 
     def stop(self, endpoint: Endpoint) -> None:
-        from backends.native.process import stop_group  # noqa: PLC0415
+        from backends.native.process import LONG_GRACE, stop_group  # noqa: PLC0415
 
         process = self._running.pop(endpoint.pid or 0, None)
         if process is not None:
             process.stop()
         elif endpoint.pid:
-            stop_group(endpoint.pid)
+            stop_group(endpoint.pid, LONG_GRACE)
+
+
+def named(error: RuntimeFailed, file: Path) -> RuntimeFailed:
+    """The error with the model's file in it: what llama.cpp asserts does not say which file it was about."""
+    if str(file) in error.message or file.name in error.message:
+        return error
+    return type(error)(f"{file}: {error.message}", hint=error.hint, command=error.command)

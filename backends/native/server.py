@@ -175,6 +175,13 @@ def serve(options: argparse.Namespace) -> None:
     )
     if options.with_parent:
         show_life(service, options.stuck)
+    facts = build()
+    if options.gpu_layers and not facts["gpu_offload"]:
+        raise UsageError(
+            f"--gpu-layers is {options.gpu_layers}, but this llama-cpp-python computes on the processor only",
+            hint="`advisor backends` says how to get a build for the GPU; or leave --gpu-layers out",
+            command="advisor backends",
+        )
     listener = listening(options.host, options.port)
     service.load(
         lambda: Engine(
@@ -185,7 +192,6 @@ def serve(options: argparse.Namespace) -> None:
             gpu_layers=options.gpu_layers,
         )
     )
-    facts = build()
     app = application(service, host=options.host, key=secret, limits=Limits(options.max_body), build=facts)
     config = uvicorn.Config(
         app,
