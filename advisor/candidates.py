@@ -70,6 +70,10 @@ class Candidate(Record, frozen=True, kw_only=True):
     load: Footprint
     placement: Placement
     limits: Budget
+    gpus: tuple[int, ...]
+    """The GPUs that are used, by index."""
+    idle_gpus: int = 0
+    """Cards that are not needed."""
     speed: Speed
     quality: float
     benchmarks: dict[str, float]
@@ -95,6 +99,8 @@ class Site(Record, frozen=True, kw_only=True):
     machine: Machine
     limits: Budget
     catalog: Catalog
+    alone: Site | None = None
+    """With several cards, the fastest of them by itself: what fits there entirely is only slowed down by the others."""
     qualities: dict[str, float] = {}
     """Of each model at full precision for this use case, 0..1; reckoned anew where it is not here."""
 
@@ -105,9 +111,15 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
         gpu = uses_gpus(terms, machine)
     seen = machine if gpu else without_gpus(machine)
     qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
-    return Site(
+    site = Site(
         machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog, qualities=qualities
     )
+    cards = usable_gpus(seen)
+    if len(cards) < 2 or site.limits.unified:  # noqa: PLR2004 - several
+        return site
+    one = msgspec.structs.replace(seen, gpus=(max(cards, key=lambda gpu: gpu.bandwidth_bytes_per_s or 0),))
+    limits = budget(one, reserve=terms.reserve_bytes)
+    return msgspec.structs.replace(site, alone=msgspec.structs.replace(site, machine=one, limits=limits))
 
 
 def uses_gpus(terms: Terms, machine: Machine) -> bool:
@@ -189,9 +201,27 @@ def configuration(
 ) -> Candidate | None:
     """One file, with this drafter or none, placed and timed; None where it does not fit."""
     load = demand(model, quant, terms, file)
+    if site.alone is not None:
+        placed = place(load, site.alone.limits)
+        if placed is not None and placed.mode == "gpu":
+            others = len(site.limits.cards) - 1
+            only = configured(model, quant, terms, site.alone, file=file, load=load, placed=placed)
+            return msgspec.structs.replace(only, idle_gpus=others)
     placed = place(load, site.limits)
-    if placed is None:
-        return None
+    return configured(model, quant, terms, site, file=file, load=load, placed=placed) if placed else None
+
+
+def configured(
+    model: ModelProfile,
+    quant: Quant,
+    terms: Terms,
+    site: Site,
+    *,
+    file: DrafterFile | None,
+    load: Footprint,
+    placed: Placement,
+) -> Candidate:
+    """The configuration placed so, timed and rated."""
     setup = Setup(
         architecture=model.architecture,
         weights=load.weights,
@@ -217,6 +247,7 @@ def configuration(
         load=load,
         placement=placed,
         limits=site.limits,
+        gpus=tuple(gpu.index for gpu in usable_gpus(site.machine)) if placed.mode != "cpu" else (),
         speed=speed,
         quality=100 * scores * quant.quality,
         benchmarks={name: model.benchmarks[name] for name in terms.use_case.weights if name in model.benchmarks},

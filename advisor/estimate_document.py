@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from advisor import __version__
+from advisor.budgets import usable_gpus
 from advisor.estimate import Estimate, mapped, repacked
 from advisor.machine import Basis
 from advisor.placement import drafter_held, second_compute
@@ -121,6 +122,7 @@ def document(found: Estimate, now: datetime | None = None) -> EstimateDocument:
         fits=found.fits,
         placement=PlacementPart(
             mode=placed.mode,
+            gpus=tuple(gpu.index for gpu in usable_gpus(found.machine)) if placed.mode != "cpu" else (),
             gpu_layers=placed.gpu_layers,
             cpu_expert_layers=placed.cpu_expert_layers,
             layers=found.load.layers,

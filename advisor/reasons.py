@@ -91,10 +91,11 @@ def placement_in_words(pick: Candidate) -> str:
     room = in_words(placed.headroom_bytes)
     if placed.mode == "gpu":
         where = "the memory that GPU and system share" if pick.limits.unified else "the GPU"
-        cards = pick.limits.cards
-        many = f"{len(cards)} GPUs" if len(cards) > 1 else where
-        one = "; one of them would hold it" if len(cards) > 1 and placed.device_bytes <= max(cards) else ""
-        return f"fits into {many} with {room} to spare{one}"
+        if pick.idle_gpus:
+            where = f"one of the {pick.idle_gpus + 1} GPUs"
+        elif len(pick.gpus) > 1:
+            where = f"{len(pick.gpus)} GPUs"
+        return f"fits into {where} with {room} to spare"
     if placed.mode == "experts-on-cpu":
         return f"the experts of {placed.cpu_expert_layers} of {pick.load.layers} layers stay in main memory"
     if placed.mode == "split":

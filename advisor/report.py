@@ -98,9 +98,11 @@ class DrafterPart(Part, frozen=True, kw_only=True):
 
 
 class PlacementPart(Part, frozen=True, kw_only=True):
-    """`gpu_layers` as llama.cpp counts: all layers and the output head are one more than the model has layers."""
+    """`gpu_layers` as llama.cpp counts: all layers and the output head are one more than the model has layers. `gpus`:
+    the indexes of those that are used; of several, one alone where it holds everything."""
 
     mode: Mode
+    gpus: tuple[Count, ...]
     gpu_layers: Count
     cpu_expert_layers: Count
     layers: Count
@@ -330,6 +332,7 @@ def recommendation_part(
         drafter=drafter_part(pick),
         placement=PlacementPart(
             mode=pick.placement.mode,
+            gpus=pick.gpus,
             gpu_layers=pick.placement.gpu_layers,
             cpu_expert_layers=pick.placement.cpu_expert_layers,
             layers=pick.load.layers,

@@ -128,6 +128,7 @@ def test_each_mistake_names_file_and_key(  # noqa: PLR0917
         (b"id: 0x1F", "not a plain number"),
         (b"id: \x00", ""),
     ],
+    ids=lambda value: repr(value)[:24],
 )
 def test_broken_files(folder: Path, content: bytes, problem: str) -> None:
     (folder / E2B).write_bytes(content)

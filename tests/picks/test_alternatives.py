@@ -196,3 +196,23 @@ class TestTheArticlesPlaces:
 
     def test_elsewhere_it_is_not_mentioned(self) -> None:
         assert "article" not in self.said("RTX 4090, 64GB", "chat")
+
+
+class TestSeveralCards:
+    def unlike(self) -> Machine:
+        """An RTX 4090 beside an old GTX 1080 Ti, the slow one first."""
+        fast, slow = simulated("RTX 4090, 64GB"), simulated("GTX 1080 Ti, 64GB")
+        cards = (slow.gpus[0], msgspec.structs.replace(fast.gpus[0], index=1))
+        return msgspec.structs.replace(fast, gpus=cards)
+
+    def test_what_fits_the_fastest_card_is_not_slowed_down_by_another(self) -> None:
+        both, alone = (
+            ask(machine, model="26b").recommendations[0].candidate for machine in (self.unlike(), "RTX 4090, 64GB")
+        )
+        assert both.gpus == (1,)
+        assert both.speed.decode == alone.speed.decode
+
+    def test_what_does_not_is_spread(self) -> None:
+        entry = ask("2x RTX 3090, 128GB", model="31b", prefer="quality").recommendations[0]
+        assert "Q8" in entry.candidate.quant.name
+        assert entry.candidate.gpus == (0, 1)
