@@ -57,8 +57,9 @@ def _devices() -> tuple[Iterable[Device], tuple[Problem, ...]]:
 def _record_nvidia(recorder: Recorder, machine: Machine) -> None:
     """NVML answers in C structures; for a report that replays, the tool says the same in text."""
     if any(gpu.vendor == "nvidia" for gpu in machine.gpus):
-        with contextlib.suppress(ToolError):
-            recorder.run(nvidia.SMI)
+        for tool in (nvidia.SMI, nvidia.LIST):
+            with contextlib.suppress(ToolError):
+                recorder.run(tool)
 
 
 def _document(problems: tuple[Problem, ...], machine: Machine, findings: Findings) -> dict[str, object]:
