@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from advisor import catalog, sessions
+from advisor.catalog import Catalog
 from advisor.errors import AdvisorError, NothingFits, RuntimeFailed, UsageError
-from advisor.machine import Record
+from advisor.machine import Availability, Machine, Record
 from advisor.sessions import Session
+from advisor.store import File
 from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
 
 if TYPE_CHECKING:
     from advisor.estimate import Estimate
+    from advisor.subject import Draft, Subject
 
 DEMO = "demo"
 NATIVE = "native"
@@ -43,18 +46,21 @@ class Order(Record, frozen=True, kw_only=True):
     draft_tokens: int | None = None
     port: int = 0
     detached: bool = False
+    projector: bool = False
     force: bool = False
     extra: tuple[str, ...] = ()
 
 
 class Setup(Record, frozen=True, kw_only=True):
-    """What will be started. `drafter_reason`: why there is a drafter, or none. `expected_*`: the estimate, where there
-    is one for this model; tokens per second and bytes."""
+    """What will be started. `drafter_reason`: why there is a drafter, or none. `files`: of the catalogue, some of them
+    still to be fetched. `expected_*`: the estimate, where there is one; tokens per second and bytes."""
 
     backend: str
     model: Model
     options: Options
     drafter_reason: str
+    files: tuple[File, ...] = ()
+    licence: str = ""
     expected_tokens_per_s: float | None = None
     expected_bytes: int | None = None
 
@@ -78,18 +84,29 @@ class Proof(Record, frozen=True, kw_only=True):
 # ---- Deciding
 
 
-def configure(order: Order) -> Setup:
-    """Model, placement and drafter for an order.
+def configure(order: Order, *, strict: bool = True) -> Setup:
+    """Model, placement and drafter for an order. Nothing is fetched but listings and headers.
+
+    Args:
+        strict: whether a repository that cannot be read is an error; otherwise its files are named `hf:repo/file`.
 
     Raises:
         UsageError: no such model, quant or number.
         NothingFits: it needs more memory than there is.
         NoBackend: the backend asked for cannot be used here.
+        DownloadFailed: the repository cannot be read.
         RuntimeFailed: a file is not what it should be.
     """
     if order.model is not None and order.model.lower() == DEMO:
         return _demo(order)
-    return _file(order)
+    if order.model is not None and is_file(order.model):
+        return _own_file(order)
+    return _of_catalogue(order, strict=strict)
+
+
+def is_file(name: str) -> bool:
+    """Whether MODEL means a file and not a size of the catalogue."""
+    return name.lower().endswith(".gguf") or "/" in name or Path(name).expanduser().exists()
 
 
 def _demo(order: Order) -> Setup:
@@ -97,7 +114,7 @@ def _demo(order: Order) -> Setup:
 
     if order.quant is not None:
         raise UsageError("the demo has one file", hint="leave out --quant")
-    drafting = order.use_drafter and order.draft_tokens != 0
+    drafting = _drafting(order)
     model = demo.pair(drafter=drafting)
     if order.drafter is not None:
         gguf.pair(model.target, order.drafter)
@@ -125,43 +142,120 @@ def _options(order: Order) -> Options:
     return Options(port=order.port, detached=order.detached, extra=order.extra)
 
 
-def _file(order: Order) -> Setup:
-    """A GGUF of the user's own, placed as the estimate says."""
-    from advisor import estimate, gguf, subject  # noqa: PLC0415
-    from advisor.detection import detect  # noqa: PLC0415
-    from advisor.request import choose_backend  # noqa: PLC0415
+def _own_file(order: Order) -> Setup:
+    """A GGUF of the user's own, placed as the estimate says. Its drafter is the one given, or none."""
+    from advisor import gguf, subject  # noqa: PLC0415
 
     path = Path(order.model or "").expanduser()
     if order.quant is not None:
         raise UsageError("--quant chooses among the catalogue's files; the file given has its own", hint="leave it out")
-    known = catalog.load()
-    machine = detect(known.devices.values())
-    chosen = choose_backend(order.backend, machine, known.use_case("chat"))
-    about = subject.from_header(gguf.read_whole(path), "local file", known)
-    asked = estimate.question(about, chosen, context=order.context or _usual_context(about.architecture.max_context))
-    drafting = order.use_drafter and order.draft_tokens != 0
-    given = subject.given_draft(gguf.read(order.drafter), about) if drafting and order.drafter else None
-    refusal = estimate.no_drafter_reason(chosen, switched_off=not drafting, draft=given)
-    if drafting and given is None and not refusal.startswith(chosen.name):
-        refusal = "none was given"
-    found = estimate.estimate(about, asked, None if refusal else given, refusal, machine=machine, catalog=known)
+    if order.projector:
+        raise UsageError("--projector fetches the catalogue's file", hint="with a file of your own: -- --mmproj FILE")
+    where = _site(order)
+    about = subject.from_header(gguf.read_whole(path), "local file", where.catalog)
+    found = _estimate(order, about, where, none_known="none was given")
     return _placed(order, found, path, order.drafter if found.draft else None)
 
 
-def _usual_context(longest: int) -> int:
-    from advisor.estimate import DEFAULT_CONTEXT  # noqa: PLC0415
+def _of_catalogue(order: Order, *, strict: bool) -> Setup:
+    """A size of the catalogue, or the recommendation, with the files that it needs."""
+    from advisor import store, subject  # noqa: PLC0415
 
-    return min(DEFAULT_CONTEXT, longest)
+    where = _site(order)
+    order = _recommended(order, where)
+    profile = where.catalog.model(order.model or "")
+    about = subject.from_catalogue(profile, order.quant)
+    found = _estimate(order, about, where, none_known="the catalogue has none for this model")
+    if about.quant_record is None:
+        raise AssertionError
+    draft = found.draft.file if found.draft and not order.drafter else None
+    wanted = store.needed(profile, about.quant_record, draft, profile.projector if order.projector else None)
+    files = store.locate(wanted, strict=strict)
+    drafter = store.at(files, "drafter") or (order.drafter if found.draft else None)
+    setup = _placed(order, found, store.at(files, "target") or Path(about.file), drafter)
+    model = msgspec.structs.replace(setup.model, projector=store.at(files, "projector"))
+    return msgspec.structs.replace(setup, model=model, files=files, licence=profile.licence)
+
+
+class _Site(Record, frozen=True, kw_only=True):
+    """What an order is about: this machine, what can run models on it, and what there is to run."""
+
+    machine: Machine
+    backend: Availability
+    catalog: Catalog
+
+
+def _site(order: Order) -> _Site:
+    from advisor.detection import detect  # noqa: PLC0415
+    from advisor.request import choose_backend  # noqa: PLC0415
+
+    known = catalog.load()
+    machine = detect(known.devices.values())
+    chosen = choose_backend(order.backend, machine, known.use_case("vision" if order.projector else "chat"))
+    return _Site(machine=machine, backend=chosen, catalog=known)
+
+
+def _recommended(order: Order, where: _Site) -> Order:
+    """The order with what `advisor recommend` says for all that it leaves open."""
+    from advisor.ranking import Request, rank  # noqa: PLC0415
+
+    if order.model is not None:
+        order = msgspec.structs.replace(order, model=where.catalog.model(order.model).id)
+    if order.model is not None and order.quant is not None:
+        return order
+    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=_drafting(order))
+    try:
+        pick = rank(request, where.machine, where.catalog).recommendations[0].candidate
+    except NothingFits:
+        if order.model is not None and order.force:
+            return order
+        raise
+    return msgspec.structs.replace(
+        order,
+        model=pick.model.id,
+        quant=pick.quant.name,
+        use_drafter=order.use_drafter and (pick.drafter.enabled or order.drafter is not None),
+    )
+
+
+def _drafting(order: Order) -> bool:
+    return order.use_drafter and order.draft_tokens != 0
+
+
+def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) -> Estimate:
+    """Where it goes and what it takes. A drafter is used wherever there is room: whoever leaves it out says so.
+
+    Raises:
+        NothingFits: it needs more memory than there is, and nobody insists.
+    """
+    from advisor import estimate, gguf, subject  # noqa: PLC0415
+
+    asked = estimate.question(about, where.backend, context=order.context, projector=order.projector)
+    draft = None
+    if _drafting(order):
+        given = subject.given_draft(gguf.read(order.drafter), about) if order.drafter else None
+        draft = given or (subject.usual_draft(about) if about.header is None else None)
+    refusal = estimate.no_drafter_reason(where.backend, switched_off=not _drafting(order), draft=draft)
+    if draft is None and where.backend.drafter:
+        refusal = none_known if _drafting(order) else SWITCHED_OFF
+
+    def attempt(one: Draft | None, reason: str) -> Estimate:
+        return estimate.estimate(about, asked, one, reason, machine=where.machine, catalog=where.catalog)
+
+    found = attempt(None if refusal else draft, refusal)
+    if not found.fits and not order.force:
+        raise NothingFits(
+            "; ".join([f"{found.subject.name} {found.subject.quant}", *found.warnings]),
+            hint="a shorter --context or a smaller file needs less; --force starts it all the same",
+            command="advisor recommend",
+        )
+    if found.draft is None and draft is not None and found.drafter_reason.startswith("the expected gain"):
+        return attempt(msgspec.structs.replace(draft, given=True), "")
+    return found
 
 
 def _placed(order: Order, found: Estimate, target: Path, drafter: Path | None) -> Setup:
     """An estimate as what to start."""
-    if not found.fits and not order.force:
-        raise NothingFits(
-            f"{found.subject.name} {found.subject.quant} does not fit: {'; '.join(found.warnings)}",
-            hint="a shorter --context or a smaller file needs less; --force starts it all the same",
-            command="advisor recommend",
-        )
     placed = found.placement
     on_gpu = placed.mode != "cpu"
     # Where no GPU is known, llama.cpp may still know one: it is left to decide.

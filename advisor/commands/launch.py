@@ -12,19 +12,20 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import launching, sessions
-from advisor.commands.run import find_model, parse_drafts, usable
+from advisor import launching, sessions, shelves, store
+from advisor.commands.run import parse_drafts, usable
 from advisor.errors import UsageError
 from advisor.launching import Order, Proof, Setup
-from advisor.progress import busy
+from advisor.progress import Meter, busy
 from advisor.sessions import Session
-from advisor.units import format_bytes
+from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, LaunchPlan, load
 
 EPILOG = """\b
 Examples:
-  advisor launch demo
-  advisor launch model.gguf --drafter mtp.gguf --context 16384
+  advisor launch
+  advisor launch 12b --context 16384
+  advisor launch model.gguf --drafter mtp.gguf
   advisor launch demo --backend llama.cpp --detach --json
   advisor launch demo --backend llama.cpp --dry-run
   advisor launch demo --backend llama.cpp -- --threads 4
@@ -47,6 +48,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend, 5 a download
 @click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens drafted per round.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one from 8080 on by default.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
+@click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
 @click.option("--force", is_flag=True, help="Start also what should not fit.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; download and start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.launch/1).")
@@ -62,13 +64,15 @@ def command(
     draft_tokens: str,
     port: int | None,
     detach: bool,
+    projector: bool,
     force: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Start MODEL and print its endpoint, which speaks the OpenAI API on this machine only.
 
-    MODEL is a GGUF file or `demo`; left out, it is `demo`. It runs until ctrl-c, or with --detach until `advisor stop`.
+    MODEL is e2b, e4b, 12b, 26b, 31b, `demo` or a GGUF file; left out, it is the recommendation. Files that are not here
+    are fetched. It runs until ctrl-c, or with --detach until `advisor stop`.
     """
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor launch --help")
@@ -82,20 +86,55 @@ def command(
         draft_tokens=parse_drafts(draft_tokens),
         port=port or 0,
         detached=detach,
+        projector=projector,
         force=force,
         extra=extra,
     )
-    # Says what is wrong with a name that is no file, and where to get the files of a size.
-    find_model(model or launching.DEMO, None, use_drafter=False, drafts=None)
-    setup = launching.configure(msgspec.structs.replace(order, model=model or launching.DEMO))
+    setup = launching.configure(order, strict=not dry_run)
     if dry_run:
         _show_plan(setup, as_json=as_json)
         return
     runner = usable(setup.backend)
+    fetch(setup)
     with _ended_by_signals(), _opened(runner, setup) as (session, proof):
         show(setup, session, proof, as_json=as_json)
         if not detach:
             launching.attend(runner, session)
+
+
+def fetch(setup: Setup) -> None:
+    """Show what will be fetched, and fetch it. Nothing is, where all is here.
+
+    Raises:
+        DownloadFailed: with what to do about it.
+    """
+    if not setup.files:
+        return
+    for line in file_lines(setup):
+        click.echo(line, err=True)
+    meter = Meter()
+    try:
+        store.fetch(setup.files, meter)
+    finally:
+        meter.clear()
+    store.verified(setup.files)
+
+
+def file_lines(setup: Setup) -> list[str]:
+    """The files, where each is, what is to be fetched, and under which licence."""
+    lines = [
+        f"{file.role:<9} {Path(file.file).name}, {format_file_size(file.size)}, "
+        + (f"here ({file.source})" if file.here else f"from {file.repo}")
+        for file in setup.files
+    ]
+    missing = store.missing_bytes(setup.files)
+    if missing:
+        free = format_file_size(store.free_disk())
+        lines.append(f"to fetch  {format_file_size(missing)}; {free} are free in {shelves.hub_cache()}")
+        lines.append(f"licence   {setup.licence}")
+    if any(str(file.path).startswith("hf:") for file in setup.files):
+        lines.append("the Hub cannot be reached: the command names such files hf:REPO/FILE")
+    return lines
 
 
 @contextlib.contextmanager
@@ -207,6 +246,8 @@ def _show_plan(setup: Setup, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(plan_document(setup, plan)))
         return
+    for line in file_lines(setup):
+        click.echo(line, err=True)
     click.echo(plan.command)
 
 
@@ -230,14 +271,31 @@ def plan_document(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
         },
         "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
         "plan": {
-            "files": [
-                {"role": role, "path": str(path)}
-                for role, path in (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
-                if path is not None
-            ],
+            "files": files_document(setup),
             "argv": plan.argv,
             "environment": plan.environment,
             "requests": plan.requests,
             "command": plan.command,
         },
     }
+
+
+def files_document(setup: Setup) -> list[dict[str, Any]]:
+    """Each file with where it is; of the catalogue also what is to be fetched."""
+    model = setup.model
+    if not setup.files:
+        roles = (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
+        return [{"role": role, "path": str(path), "here": True} for role, path in roles if path is not None]
+    return [
+        {
+            "role": file.role,
+            "repo": file.repo,
+            "file": file.file,
+            "bytes": file.size,
+            "sha256": file.sha256 or None,
+            "path": str(file.path),
+            "here": file.here,
+            "source": file.source,
+        }
+        for file in setup.files
+    ]

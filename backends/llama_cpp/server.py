@@ -58,7 +58,7 @@ class Server:
             RuntimeFailed: it died.
         """
         # Never through a proxy: it is on this machine.
-        with httpx.Client(base_url=self.url, timeout=5, trust_env=False) as client:
+        with httpx.Client(base_url=self.url, timeout=1, trust_env=False) as client:
             while self._child.poll() is None:
                 with contextlib.suppress(httpx.HTTPError):
                     # Another program may sit on the port and answer; ours has died of it by then, or will soon.
