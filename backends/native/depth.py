@@ -25,22 +25,22 @@ AUTO = -1
 MIXING, DRIFT = 0.15, 0.03
 """How fast the cost of a row count follows what it was, and how fast the others follow (a busy machine slows all)."""
 STEP = 0.5
-"""Most that one measurement counts for, as a logarithm: a pause of the machine is no cost."""
-SETTLING = 3
-"""First measurements of a row count, of which the least counts."""
+"""Most that one measurement counts for, as a logarithm."""
+LAST = 3
+"""Measurements of a row count whose median counts, at first the least: a pause of the machine is no cost."""
 WORTH_PADDING = 0.97
 """Rows are padded where the larger count costs at most this share."""
-FORGET = 0.95
+FORGET = 0.97
 """What is left of older evidence at each new one."""
-FADE, FADING = 0.97, 16
+FADE, FADING = 0.985, 16
 """What is left of evidence after so many rounds, so that what was not tried lately is tried again."""
-AHEAD = 4
-"""Guesses that a draft looks ahead: kernels take rows by fours."""
+AHEAD = 8
+"""Guesses that a draft looks ahead: twice the rows that kernels take together."""
 CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
 """Bounds of the classes of a drafter's confidence."""
 MATCHES = (3, 4, 5, 8, 16)
 """Bounds of the classes of a repeated passage: tokens that it has in common so far."""
-MATCH_PRIORS = (0.3, 0.45, 0.55, 0.65, 0.8, 0.9)
+MATCH_PRIORS = (0.4, 0.65, 0.7, 0.8, 0.9, 0.95)
 SHORTEST_REST, LONGEST_REST = 4, 64
 """Rounds without a draft between two probes: doubled while they do not help."""
 
@@ -84,33 +84,33 @@ class Costs:
         self.seconds = [1.0 + 0.25 * rows for rows in range(most + 1)]
         """By rows; between those measured a straight line, beyond them the last slope."""
         self.seen = [0] * (most + 1)
+        self._last = [[math.inf] * LAST for _ in range(most + 1)]
 
     def note(self, rows: int, seconds: float) -> None:
         """A round of `rows` rows took so long."""
-        known = self.seen[rows]
+        last = self._last[rows]
+        last[self.seen[rows] % LAST] = seconds
         self.seen[rows] += 1
-        if known < SETTLING:
-            self.seconds[rows] = min(seconds, self.seconds[rows]) if known else seconds
+        if self.seen[rows] <= LAST:
+            self.seconds[rows] = min(last)
             self._fill()
             return
-        change = max(-STEP, min(STEP, math.log(max(seconds, 1e-9) / self.seconds[rows])))
+        change = max(-STEP, min(STEP, math.log(max(sorted(last)[LAST // 2], 1e-9) / self.seconds[rows])))
         others, own = math.exp(DRIFT * change), math.exp((MIXING - DRIFT) * change)
         self.seconds = [value * others for value in self.seconds]
         self.seconds[rows] *= own
 
     def _fill(self) -> None:
+        """Guess the costs of counts that were not measured."""
         known = [rows for rows in range(1, self.most + 1) if self.seen[rows]]
         for rows in range(1, self.most + 1):
             if self.seen[rows]:
                 continue
-            after = bisect_right(known, rows)
-            low, high = (known[max(0, after - 2) :] + known[-1:])[:2] if after == len(known) else known[after - 1 :][:2]
-            if after == 0 or low == high:
-                slope = 0.25 * self.seconds[known[0]]
-                low = known[0]
-            else:
-                slope = (self.seconds[high] - self.seconds[low]) / (high - low)
-            self.seconds[rows] = max(1e-9, self.seconds[low] + slope * (rows - low))
+            # The two nearest that enclose it, or the two last, or the two first.
+            last = min(max(bisect_right(known, rows), 1), len(known) - 1)
+            low, high = known[last - 1], known[last]
+            slope = (self.seconds[high] - self.seconds[low]) / (high - low) if low < high else 0.25 * self.seconds[low]
+            self.seconds[rows] = max(0.1 * self.seconds[low], self.seconds[low] + slope * (rows - low))
 
     def padded(self, rows: int, most: int) -> int:
         """The cheapest number of rows that holds `rows`; not more than `most`, and only counts that were measured."""
@@ -132,7 +132,7 @@ class Costs:
 class Belief:
     """How often guesses of each class are right: lately, and before anything is known by `priors`."""
 
-    def __init__(self, bounds: Sequence[float], priors: Sequence[float], weight: float = 2.0) -> None:
+    def __init__(self, bounds: Sequence[float], priors: Sequence[float], weight: float = 1.5) -> None:
         self._bounds, self._priors, self._weight = bounds, priors, weight
         self._right = [0.0] * len(priors)
         self._offered = [0.0] * len(priors)
@@ -140,6 +140,14 @@ class Belief:
     def of(self, value: float) -> float:
         at = bisect_right(self._bounds, value)
         return (self._right[at] + self._weight * self._priors[at]) / (self._offered[at] + self._weight)
+
+    def chain(self) -> list[float]:
+        """All classes, where little is known of one as the class before it."""
+        found, last = [], self._priors[0]
+        for right, offered in zip(self._right, self._offered, strict=True):
+            last = (right + self._weight * last) / (offered + self._weight)
+            found.append(last)
+        return found
 
     def note(self, value: float, right: float) -> None:
         at = bisect_right(self._bounds, value)
@@ -167,6 +175,8 @@ class Depth:
         self.by_confidence = Belief(CONFIDENCES, middles)
         self.by_match = Belief(MATCHES, MATCH_PRIORS)
         self.by_place = Belief(range(1, most), [0.8] * most, weight=1.0)
+        self.places: list[float] = []
+        """How often the guess at each place is right when those before it were."""
         self.worth = 0.5
         """Tokens that a drafted round gives beyond what plain decoding would in its time."""
         self._rest = 0
@@ -192,7 +202,8 @@ class Depth:
         if self.worth < 0 and self._rest > 0:
             self._rest -= 1
             return None
-        return Adaptive(self, most)
+        self.places = self.by_place.chain()
+        return Adaptive(self, most, probing=self.worth < 0)
 
     def repeated(self, match: int, most: int) -> tuple[int, float]:
         """How many tokens of a repeated passage to verify, and the gain that this promises.
@@ -218,7 +229,7 @@ class Depth:
         """
         best = total = 0.0
         for more in range(guesses, min(most, guesses + AHEAD)):
-            reached *= self.by_place.of(more)
+            reached *= self.places[more]
             total += reached
             spent = (more + 1 - guesses) * self.step + self.table[more + 1] - self.table[guesses]
             best = max(best, total - self.rate * spent)
@@ -263,7 +274,7 @@ class Depth:
         gained = accepted - (self.costs.seconds[rows] + steps * self.step - plain) / plain
         probing = self.worth < 0
         self.worth = max(-0.25, self.worth + (0.25 if probing else 0.1) * (gained - self.worth))
-        if self.worth >= 0:
+        if self.worth >= 0 or accepted:
             self._gap = SHORTEST_REST
         else:
             self._rest = self._gap
@@ -276,12 +287,13 @@ class Depth:
 
 
 class Adaptive:
-    """Draws a draft out while that pays."""
+    """Draws a draft out while that pays. `probing`: drafting was not worth it lately."""
 
     unsure = True
 
-    def __init__(self, depth: Depth, most: int) -> None:
+    def __init__(self, depth: Depth, most: int, *, probing: bool) -> None:
         self._depth, self._most = depth, most
+        self._probing = probing
         self._reached = 1.0
         self.taken: list[float] = []
         """How sure the drafter was of each guess that is verified."""
@@ -302,7 +314,9 @@ class Adaptive:
         depth, guesses = self._depth, len(self.taken)
         reached = self._reached * depth.by_confidence.of(confidence)
         more = depth.table[guesses + 1] - depth.table[guesses]
-        if reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
+        # A probe takes the drafter at its word once: what was believed of it may no longer be true.
+        trusted = self._probing and not guesses and confidence > depth.rate * more
+        if not trusted and reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
             self.refused = confidence
             return False
         self._reached = reached

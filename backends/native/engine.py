@@ -239,7 +239,7 @@ class Engine:
             if at:
                 count, gain = depth.repeated(match, most)
         pace = depth.neural(most) if self.neural else None
-        if pace is not None and depth.ahead(0, most, 1.0) >= gain:
+        if pace is not None and (not count or depth.ahead(0, most, 1.0) >= gain):
             draft, match = self.drafter.draft(place, pace, sampler), 0
         elif count and self.backup is not None:
             draft, pace = self.backup.guessed(at, count), None

@@ -1,0 +1,209 @@
+"""Draft lengths that adapt, on simulated machines: near the best fixed length, never behind plain decoding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from backends.native.depth import Belief, Costs, Depth
+
+MOST = 15
+LINEAR = tuple(0.26 + 0.40 * rows for rows in range(17))
+"""Milliseconds by rows: a processor that is bound by arithmetic."""
+BANDWIDTH = tuple(0.95 + 0.05 * rows for rows in range(17))
+FOURS = tuple({0: 0, 1: 1.0, 2: 1.37, 3: 1.7}.get(rows, 1.21 + 0.2 * (-(-rows // 4) - 1) * 4) for rows in range(17))
+"""Kernels that take rows by fours and fall back to single ones below."""
+CURVES = {"linear": LINEAR, "bandwidth": BANDWIDTH, "fours": FOURS}
+
+
+class Text(NamedTuple):
+    """How often a guess is right, and how much the drafter's confidence says about that (0 to 1)."""
+
+    right: float
+    knows: float = 0.5
+    sure: float | None = None
+    """How sure the drafter is whatever is true; None: as sure as it is right."""
+
+
+class World:
+    """A machine and a text that changes, in simulated seconds."""
+
+    def __init__(self, costs: tuple[float, ...], step: float, noise: float = 0.1, seed: int = 0) -> None:
+        self.costs, self.step, self.noise = costs, step, noise
+        self.random = random.Random(seed)
+        self.depth = Depth(MOST)
+        self.seconds = 0.0
+        self.tokens = 0
+        self.lengths: list[int] = []
+        for rows in (1, 2, 4, 3, 6, 8, 16):
+            for _ in range(4):
+                self.depth.costs.note(rows, self.took(costs[rows]))
+
+    def took(self, cost: float) -> float:
+        """With noise, and now and then a pause."""
+        pause = 20 * cost if self.random.random() < 0.002 else 0
+        return cost * self.random.uniform(1 - self.noise, 1 + self.noise) + pause
+
+    def guess(self, text: Text) -> tuple[bool, float]:
+        """Whether the next guess is right, and how sure the drafter is."""
+        odds = text.right
+        if text.knows:
+            spread = min(odds, 1 - odds) * text.knows
+            odds += self.random.choice((-spread, spread))
+        return self.random.random() < odds, odds if text.sure is None else text.sure
+
+    def round(self, text: Text) -> None:
+        depth = self.depth
+        depth.look()
+        pace = depth.neural(MOST)
+        accepted, drafting, alive = 0, 0.0, True
+        while pace is not None and pace.goes_on():
+            drafting += self.took(self.step)
+            right, sure = self.guess(text)
+            if not pace.takes(sure):
+                break
+            alive = alive and right
+            accepted += alive
+        drafted = len(pace.taken) if pace else 0
+        rows = depth.costs.padded(drafted + 1, MOST + 1)
+        decoding = self.took(self.costs[rows])
+        depth.record(rows, decoding, accepted + 1)
+        if pace is not None:
+            depth.judge(pace, rows, accepted, drafting)
+        self.seconds += self.costs[rows] + (pace.steps * self.step if pace else 0)
+        self.tokens += accepted + 1
+        self.lengths.append(drafted)
+
+    def run(self, text: Text, rounds: int) -> float:
+        """Tokens a second over so many rounds."""
+        tokens, seconds = self.tokens, self.seconds
+        for _ in range(rounds):
+            self.round(text)
+        return (self.tokens - tokens) / (self.seconds - seconds)
+
+
+def fixed(costs: tuple[float, ...], step: float, right: float) -> list[float]:
+    """Tokens a second of each fixed length."""
+    speeds = []
+    for count in range(MOST + 1):
+        tokens = sum(right**n for n in range(count + 1))
+        speeds.append(tokens / (costs[count + 1] + count * step))
+    return speeds
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("right", [0.0, 0.3, 0.6, 0.8, 0.9, 0.97, 1.0])
+@pytest.mark.parametrize("step", [0.02, 0.12])
+def test_near_the_best_fixed_length(curve: str, right: float, step: float) -> None:
+    """Without any help from the drafter's confidence, which says nothing here."""
+    world = World(CURVES[curve], step)
+    text = Text(right, knows=0, sure=0.7)
+    world.run(text, 150)
+    speeds = fixed(world.costs, step, right)
+    best = max(speeds)
+    assert world.run(text, 2000) > 0.9 * best, (speeds.index(best), world.lengths[-50:])
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_confidence_beats_every_fixed_length(curve: str) -> None:
+    world = World(CURVES[curve], 0.03)
+    text = Text(0.6, knows=0.9)
+    world.run(text, 150)
+    # Where rows come by fours, three guesses are nearly free, and there is little left to know better.
+    assert world.run(text, 2000) > (0.95 if curve == "fours" else 1) * max(fixed(world.costs, 0.03, 0.6))
+
+
+@pytest.mark.parametrize("sure", [0.05, 0.5, 0.99])
+@pytest.mark.parametrize("curve", CURVES)
+def test_never_right_costs_next_to_nothing(curve: str, sure: float) -> None:
+    world = World(CURVES[curve], 0.12)
+    assert world.run(Text(0.0, 0, sure), 100) > 0.85 / world.costs[1]
+    assert world.run(Text(0.0, 0, sure), 3000) > 0.98 / world.costs[1]
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_task_that_changes(curve: str) -> None:
+    """From prose to code and back: within a hundred rounds it is as fast as it gets."""
+    world = World(CURVES[curve], 0.05)
+    prose, code = Text(0.1, 0.3), Text(0.97, 0.5)
+    for text in (prose, code, prose, code):
+        world.run(text, 130)
+        speed = world.run(text, 400)
+        assert speed > 0.93 * max(fixed(world.costs, 0.05, text.right)), text
+
+
+def test_a_slow_neighbour_changes_all_costs_alike() -> None:
+    """While the machine is three times slower, the lengths stay what they were."""
+    world = World(LINEAR, 0.08)
+    text = Text(0.97, 0.3)
+    world.run(text, 300)
+    before = sum(world.lengths[-100:])
+    world.costs = tuple(3 * cost for cost in LINEAR)
+    world.step *= 3
+    world.run(text, 300)
+    assert 0.5 < sum(world.lengths[-100:]) / before < 2
+
+
+def test_rows_are_padded_where_more_cost_less() -> None:
+    costs = Costs(16)
+    for rows in range(1, 9):
+        costs.note(rows, FOURS[rows])
+    assert [costs.padded(rows, 16) for rows in (1, 2, 3, 4, 5)] == [1, 4, 4, 4, 5]
+    assert costs.padded(3, 3) == 3
+    table = costs.table()
+    assert table[:4] == [1.0, 1.21, 1.21, 1.21]
+    assert table[4] == table[7] == FOURS[8]
+
+
+def test_costs_between_and_beyond_those_measured() -> None:
+    costs = Costs(16)
+    costs.note(2, 2.0)
+    assert costs.seconds[1] < 2.0 < costs.seconds[3]
+    costs.note(4, 3.0)
+    assert costs.seconds[3] == pytest.approx(2.5)
+    assert costs.seconds[1] == pytest.approx(1.5)
+    assert costs.seconds[16] == pytest.approx(9.0)
+
+
+def test_a_pause_is_no_cost() -> None:
+    costs = Costs(4)
+    for _ in range(50):
+        costs.note(1, 1.0)
+    costs.note(1, 500.0)
+    assert costs.seconds[1] < 1.1
+
+
+def test_beliefs() -> None:
+    belief = Belief((0.5,), (0.2, 0.9))
+    assert (belief.of(0.4), belief.of(0.5)) == pytest.approx((0.2, 0.9))
+    for _ in range(200):
+        belief.note(0.9, 0.0)
+    assert belief.of(0.9) < 0.1
+    assert belief.of(0.1) == pytest.approx(0.2)
+    for _ in range(400):
+        belief.fade()
+    assert belief.of(0.9) > 0.8
+
+
+def repeats(right: Callable[[int], bool], rounds: int) -> list[int]:
+    """How many tokens of a repeated passage are verified, round by round."""
+    depth, counts = Depth(MOST), []
+    for rows in range(1, 17):
+        depth.costs.note(rows, LINEAR[rows])
+    for index in range(rounds):
+        depth.look()
+        count, _ = depth.repeated(4, MOST)
+        accepted = next((i for i in range(count) if not right(index)), count)
+        depth.record(count + 1, LINEAR[count + 1], accepted + 1)
+        if count:
+            depth.judge_repeated(4, count, accepted)
+        counts.append(count)
+    return counts
+
+
+def test_repeated_passages() -> None:
+    assert min(repeats(lambda _: True, 100)[30:]) >= 6
+    assert sum(repeats(lambda _: False, 300)) < 60
