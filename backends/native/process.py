@@ -26,6 +26,8 @@ LONG_GRACE = 8.0
 """The same for a server that others may be using: it lets a running answer end, for a while."""
 SILENCE = 30.0
 """Seconds without a sign of life that mean a hang; one comes every second, but a machine may be very busy."""
+FIRST = 300.0
+"""The same for the first one: Python and its packages may come from a slow disk."""
 LOOK = 0.5
 ALIVE = b'{"alive"'
 
@@ -37,10 +39,9 @@ class Process:
         argv: the server's command line.
         log: where its standard error goes.
         attached: whether it ends when this process ends, however that happens.
-        silence: seconds without a sign of life after which an attached engine hangs, and is ended.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True, silence: float = SILENCE) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True) -> None:
         self.log = log
         # A session of its own: ctrl-c in the terminal reaches us only, and we end the whole group.
         # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
@@ -56,10 +57,10 @@ class Process:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._silent = 0
         """Times that the watch looked in vain for a sign of life."""
-        self._hung = False
+        self._heard = self._hung = False
         threading.Thread(target=self._read, daemon=True, name="engine-output").start()
         if attached:
-            threading.Thread(target=self._watch, args=(silence,), daemon=True, name="engine-watch").start()
+            threading.Thread(target=self._watch, daemon=True, name="engine-watch").start()
 
     @classmethod
     def start(cls, argv: Sequence[str], *, attached: bool = True) -> Self:
@@ -76,12 +77,12 @@ class Process:
         """Pass on standard output line by line; an empty line is its end."""
         assert self._child.stdout is not None  # noqa: S101 - opened with a pipe
         for line in self._child.stdout:
-            self._silent = 0
+            self._silent, self._heard = 0, True
             if not line.startswith(ALIVE):
                 self._lines.put(line)
         self._lines.put(b"")
 
-    def _watch(self, silence: float) -> None:
+    def _watch(self) -> None:
         """End the engine when it gives no sign of life: a connection to it would wait for ever.
 
         Looks are counted, not seconds: while this machine or this process sleeps, nobody looks.
@@ -89,7 +90,8 @@ class Process:
         while self._child.poll() is None:
             time.sleep(LOOK)
             self._silent += 1
-            if self._silent * LOOK > silence and self._child.poll() is None:
+            patience = SILENCE if self._heard else FIRST
+            if self._silent * LOOK > patience and self._child.poll() is None:
                 self._hung = True
                 with contextlib.suppress(OSError):
                     self._child.kill()

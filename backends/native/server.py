@@ -97,6 +97,14 @@ def leave_with_parent() -> None:
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
+def leave_no_core() -> None:
+    """A crash must not fill the disk with a copy of the model."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has neither limits nor such files
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def lengths(text: str) -> int:
     """A draft length of the command line."""
     return AUTO if text == "auto" else int(text)
@@ -221,6 +229,7 @@ def main() -> None:
     options = arguments()
     if options.with_parent:
         leave_with_parent()
+    leave_no_core()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c belongs to whoever started this
     try:
         serve(options)
