@@ -22,7 +22,8 @@ from backends.base import Backend, LaunchPlan
 Cause = Callable[[], AdvisorError]
 """Says why the server no longer answers; may take a second to find out."""
 CLIENT_ERRORS = range(400, 500)
-TOO_MANY = 429
+LATER = (408, 429)
+"""Not the request's fault: too slow, or too many at once."""
 KEY = "ADVISOR_API_KEY"
 """The environment's name for the key, for the server and for its clients."""
 
@@ -190,7 +191,8 @@ def _refusal(reply: httpx.Response) -> AdvisorError:
         message = _message(reply.json())
     except ValueError:
         message = reply.text[:200]
-    kind = UsageError if reply.status_code in CLIENT_ERRORS else RuntimeFailed
+    ours = reply.status_code in CLIENT_ERRORS and reply.status_code not in LATER
+    kind = UsageError if ours else RuntimeFailed
     return kind(message or f"the server answered {reply.status_code}")
 
 

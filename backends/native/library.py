@@ -31,6 +31,8 @@ ERROR, CONTINUED = 4, 5
 NO_SLOT = 1
 SLIDING_ONLY = 1
 """LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: of a saved state only the sliding layers' cells; the others still have theirs."""
+VISIBLE = frozenset({"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>'})
+"""What marks thoughts and tool calls: text in files converted lately, control tokens without any in older ones."""
 MAX_PIECE = 256
 """Bytes of the longest token text."""
 log: deque[str] = deque(maxlen=20)
@@ -165,11 +167,13 @@ class Model:
             room = -count
 
     def piece(self, token: int) -> bytes:
-        """The bytes of one generated token; control tokens have none."""
+        """The bytes of one generated token; control tokens have none, but for those that mark something."""
         found = self._pieces.get(token)
         if found is None:
+            lib = api()
             buffer = ctypes.create_string_buffer(MAX_PIECE)
-            size = api().llama_token_to_piece(self.vocab, token, buffer, MAX_PIECE, 0, False)
+            marks = lib.llama_vocab_get_text(self.vocab, token).decode(errors="replace") in VISIBLE
+            size = lib.llama_token_to_piece(self.vocab, token, buffer, MAX_PIECE, 0, marks)
             found = self._pieces[token] = buffer.raw[: max(0, size)]
         return found
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 import openai
 import pytest
 
 from advisor.errors import UsageError
+from backends.native import library
 from backends.native.prompt import Template
 from backends.native.service import Service
-from tests.engine import scripted
+from tests.engine import random_pair, scripted
 from tests.engine.gemma_template import TEMPLATE
 
 NAMES = {"bos_token": "<bos>", "eos_token": "<eos>"}
@@ -259,3 +262,22 @@ def test_openai_errors() -> None:
     ):
         with pytest.raises(openai.BadRequestError):
             asyncio.run(ask(**unable))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("control", [False, True])
+def test_marks_are_seen_whatever_kind_of_token_they_are(tmp_path: Path, control: bool, monkeypatch: Any) -> None:
+    kind = gguf.TokenType.CONTROL if control else gguf.TokenType.USER_DEFINED
+    marks = sorted(library.VISIBLE)
+    tokens, types = random_pair.vocabulary()
+    monkeypatch.setattr(random_pair, "vocabulary", lambda: (tokens + marks, types + [int(kind)] * len(marks)))
+    random_pair.write_target(tmp_path / "marks.gguf")
+    model = library.Model(tmp_path / "marks.gguf")
+    try:
+        said = "<|channel>thought\nhm<channel|><|tool_call>"
+        found = model.tokenize(said, special=True, begin=False)
+        assert len(tokens) + marks.index("<|channel>") == found[0]
+        assert b"".join(map(model.piece, found)) == said.encode()
+        assert model.piece(4) == b""  # <|turn> stays unseen
+    finally:
+        model.close()

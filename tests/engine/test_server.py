@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from advisor.client import Client, Done
@@ -178,6 +179,24 @@ def test_requests_wait_for_each_other(endpoint: Endpoint) -> None:
     for thread in threads:
         thread.join()
     assert texts == [alone] * 4
+
+
+def test_openai_s_own_client(endpoint: Endpoint) -> None:
+    with openai.OpenAI(base_url=endpoint.base_url, api_key="none", max_retries=0) as ai:
+        assert [model.id for model in ai.models.list()] == ["endless"]
+        assert ai.models.retrieve("endless").owned_by == "advisor"
+        given: dict[str, Any] = {"model": "endless", "messages": HELLO, "max_completion_tokens": 20, "temperature": 0}
+        whole = ai.chat.completions.create(**given)
+        assert whole.usage is not None
+        assert (whole.usage.completion_tokens, whole.choices[0].finish_reason) == (20, "length")
+        pieces = [chunk.choices[0].delta.content or "" for chunk in ai.chat.completions.create(**given, stream=True)]
+        assert "".join(pieces) == whole.choices[0].message.content
+        assert ai.completions.create(model="endless", prompt="The sea", max_tokens=5).choices[0].text
+        with pytest.raises(openai.NotFoundError):
+            ai.chat.completions.create(**{**given, "model": "gpt-4"})
+        with pytest.raises(openai.BadRequestError, match="context") as full:
+            ai.chat.completions.create(**{**given, "max_completion_tokens": 10**6})
+        assert full.value.code == "context_length_exceeded"
 
 
 def test_the_client(endpoint: Endpoint) -> None:
