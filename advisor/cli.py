@@ -24,6 +24,7 @@ COMMANDS = {
     "estimate": "memory and speed of one configuration, or of any Gemma 4 GGUF",
     "launch": "start a model and print its endpoint",
     "run": "one answer",
+    "chat": "a conversation in the terminal",
     "ps": "what runs",
     "stop": "end what runs",
     "logs": "what it wrote",

@@ -28,6 +28,8 @@ DEMO = "demo"
 NATIVE = "native"
 DRAFT_TOKENS = 3
 """Drafted a round where nobody says otherwise and nothing is known."""
+ADAPTS = -1
+"""The native engine's own choice: as many as pay."""
 PORT_TRIES = 5
 QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."
 PROOF_TOKENS = 48
@@ -124,12 +126,18 @@ def _demo(order: Order) -> Setup:
         model=msgspec.structs.replace(
             model,
             drafter=order.drafter or model.drafter,
-            draft_tokens=(order.draft_tokens or model.draft_tokens) if drafting else 0,
+            draft_tokens=_draft_tokens(order, order.backend or NATIVE, model.draft_tokens) if drafting else 0,
             context_tokens=_context(order.context or model.context_tokens, longest, DEMO),
         ),
         options=_options(order),
         drafter_reason="the embedded pair" if drafting else SWITCHED_OFF,
     )
+
+
+def _draft_tokens(order: Order, backend: str, expected: int) -> int:
+    if order.draft_tokens is not None:
+        return order.draft_tokens
+    return ADAPTS if backend == NATIVE else expected or DRAFT_TOKENS
 
 
 def _context(asked: int, longest: int, name: str) -> int:
@@ -266,7 +274,7 @@ def _placed(order: Order, found: Estimate, target: Path, drafter: Path | None) -
             name=found.subject.profile.id if found.subject.profile else target.stem,
             target=target,
             drafter=drafter,
-            draft_tokens=(order.draft_tokens or found.draft_tokens or DRAFT_TOKENS) if drafter else 0,
+            draft_tokens=_draft_tokens(order, found.question.backend.name, found.draft_tokens) if drafter else 0,
             context_tokens=found.question.context_tokens,
         ),
         options=msgspec.structs.replace(
@@ -355,7 +363,7 @@ def _why_plain(backend: Backend, session: Session, reason: str) -> str:
         return reason or "none was given"
     # Backends that can tell from their log do; the interface does not ask it of the others.
     asked: Callable[[Endpoint], str] | None = getattr(backend, "why_plain", None)
-    return asked(session.endpoint) if asked else "it is loaded, and nothing was drafted: drafting does not pay here"
+    return asked(session.endpoint) if asked else "plain decoding is faster here, as measured while answering"
 
 
 def cause(backend: Backend, endpoint: Endpoint) -> AdvisorError:

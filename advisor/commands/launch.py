@@ -14,7 +14,7 @@ import msgspec
 
 from advisor import launching, sessions, shelves, store
 from advisor.commands.run import parse_drafts, usable
-from advisor.errors import UsageError
+from advisor.errors import Interrupted, UsageError
 from advisor.launching import Order, Proof, Setup
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
@@ -96,7 +96,7 @@ def command(
         return
     runner = usable(setup.backend)
     fetch(setup)
-    with _ended_by_signals(), _opened(runner, setup) as (session, proof):
+    with ended_by_signals(), opened(runner, setup) as (session, proof):
         show(setup, session, proof, as_json=as_json)
         if not detach:
             launching.attend(runner, session)
@@ -138,7 +138,7 @@ def file_lines(setup: Setup) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
+def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
     """A session and its proof; ended with the block, unless it is detached and all went well."""
     with busy(f"starting {backend.name} with {setup.model.target.name}"):
         session = launching.open_session(backend, setup)
@@ -154,11 +154,11 @@ def _opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal end this as ctrl-c does: the server goes too."""
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end this in order: the server goes too."""
 
     def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        raise Interrupted("interrupted")
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
@@ -228,7 +228,7 @@ def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
         "drafter": {
             "enabled": session.drafter,
             "active": proof.active,
-            "draft_tokens": session.draft_tokens,
+            "draft_tokens": draft_tokens(session.draft_tokens),
             "drafted": proof.drafted,
             "accepted": proof.accepted,
             "acceptance": proof.acceptance,
@@ -238,6 +238,11 @@ def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
         "measured": {"decode_tokens_per_s": proof.tokens_per_s, "process_bytes": proof.memory_bytes},
         "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
     }
+
+
+def draft_tokens(number: int) -> int | str:
+    """A number, or `auto` where the backend adapts it."""
+    return "auto" if number == launching.ADAPTS else number
 
 
 def _show_plan(setup: Setup, *, as_json: bool) -> None:
@@ -266,7 +271,7 @@ def plan_document(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
         "detached": plan.options.detached,
         "drafter": {
             "enabled": model.drafter is not None,
-            "draft_tokens": model.draft_tokens,
+            "draft_tokens": draft_tokens(model.draft_tokens),
             "reason": setup.drafter_reason,
         },
         "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
