@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from advisor.errors import UsageError
+from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.library import Model
 from backends.native.messages import conversation, definitions
 
@@ -30,6 +30,11 @@ def _json(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+PLAIN = "send plain text instead (--raw, or /v1/completions)"
+SIMPLEST = ({"role": "user", "content": "hello"},)
+"""What any template can render; one that cannot is broken, and the request is not to blame."""
+
+
 class Template:
     """A chat template.
 
@@ -38,7 +43,7 @@ class Template:
         names: what it may use beside the conversation: texts of the tokens that begin and end a text.
 
     Raises:
-        UsageError: it is no template.
+        RuntimeFailed: it is no template.
     """
 
     def __init__(self, text: str, names: Mapping[str, str]) -> None:
@@ -54,7 +59,7 @@ class Template:
         try:
             self._program = environment.from_string(text)
         except jinja2.TemplateError as error:
-            raise UsageError(f"the model's chat template cannot be used: {error}") from error
+            raise RuntimeFailed(f"the chat template cannot be used: {error}") from error
 
     def render(
         self,
@@ -95,13 +100,15 @@ class Prompt:
         self._model = model
         self._begin = model.special("bos")
         self.template: Template | None = None
-        self._fault: UsageError | None = None
+        self._fault: AdvisorError = UsageError(f"{model.path.name} has no chat template", hint=PLAIN)
         text = model.chat_template()
         try:
             if text:
-                self.template = Template(text, {"bos_token": self._begin, "eos_token": model.special("eos")})
-        except UsageError as error:
-            self._fault = error
+                template = Template(text, {"bos_token": self._begin, "eos_token": model.special("eos")})
+                template.render(SIMPLEST)
+                self.template = template
+        except AdvisorError as error:
+            self._fault = RuntimeFailed(f"{model.path}: {error.message}", hint=PLAIN)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], *, begun: str = "", **told: Any) -> list[int]:
         """Tokens of a conversation, ready for the model's turn; `told`: as `Template.render`.
@@ -111,12 +118,10 @@ class Prompt:
 
         Raises:
             UsageError: the file has no template, or as `Template.render`.
+            RuntimeFailed: the file's template is broken.
         """
         if self.template is None:
-            raise self._fault or UsageError(
-                f"{self._model.path.name} has no chat template",
-                hint="send plain text instead (--raw, or /v1/completions)",
-            )
+            raise self._fault
         text = self.template.render(messages, **told) + begun
         written = bool(self._begin) and text.startswith(self._begin)
         return self._model.tokenize(text, special=True, begin=not written)

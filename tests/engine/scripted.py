@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ class Model:
     """Tokens are characters of prompts; token n > 0 of an answer is its n-th piece."""
 
     size = 1 << 20
+    path = Path("test.gguf")
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

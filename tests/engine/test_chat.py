@@ -12,9 +12,9 @@ import httpx
 import openai
 import pytest
 
-from advisor.errors import UsageError
+from advisor.errors import RuntimeFailed, UsageError
 from backends.native import library
-from backends.native.prompt import Template
+from backends.native.prompt import Prompt, Template
 from backends.native.service import Service
 from tests.engine import random_pair, scripted
 from tests.engine.gemma_template import TEMPLATE
@@ -115,10 +115,18 @@ def test_templates_are_strangers() -> None:
     for program in ("{{ ''.__class__.__mro__ }}", "{{ raise_exception('no') }}", "{{ 1 // 0 }}", "{{ messages[9].x }}"):
         with pytest.raises(UsageError, match="template refuses"):
             Template(program, NAMES).render([USER])
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(RuntimeFailed, match="cannot be used"):
         Template("{% if %}", NAMES)
     with pytest.raises(UsageError, match="knows no tools"):
         Template("{{ messages }}", NAMES).render([USER], tools=[WEATHER])
+
+
+@pytest.mark.parametrize("program", ["{% if %}", "{{ messages[0].x.y }}", "{{ 1 // 0 }}", ""])
+def test_a_broken_template_is_the_file_s_fault(program: str) -> None:
+    model = scripted.Model()
+    model.chat_template = lambda: program  # type: ignore[method-assign]
+    with pytest.raises(RuntimeFailed if program else UsageError, match=r"test\.gguf"):
+        Prompt(model).chat([USER])  # type: ignore[arg-type]
 
 
 def test_depth_that_no_template_can_follow() -> None:
