@@ -96,6 +96,24 @@ def _named(function: Mapping[str, Any]) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
+def folded(messages: Sequence[Message]) -> list[Message]:
+    """For older templates of Gemma 4, which want the results of calls, and what was said of them, beside the calls."""
+    plain: list[Message] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        before = plain[-1] if plain else {}
+        if message["role"] == "tool" and before.get("tool_calls"):
+            name = names.get(message.get("tool_call_id", ""), message.get("name", "unknown"))
+            results = [*before.get("tool_responses", ()), {"name": name, "response": message["content"]}]
+            plain[-1] = {**before, "tool_responses": results}
+        elif message["role"] == "assistant" and "tool_responses" in before and not message.get("tool_calls"):
+            plain[-1] = {**before, "content": before["content"] + message["content"]}
+        else:
+            plain.append(message)
+            names |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls", ())}
+    return plain
+
+
 def definitions(tools: Sequence[Any] | None) -> list[Message]:
     """Tool definitions, with what templates take for granted.
 

@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.library import Model
-from backends.native.messages import conversation, definitions
+from backends.native.messages import conversation, definitions, folded
 
 
 def _raise(message: str) -> NoReturn:
@@ -55,6 +55,7 @@ class Template:
         self.text = text
         self.calls = "tools" in text
         """Whether it knows tools."""
+        self._folds = "tool_responses" in text and "tool_call_id" not in text
         self._names = names
         try:
             self._program = environment.from_string(text)
@@ -84,6 +85,7 @@ class Template:
         if functions and not self.calls:
             raise UsageError("this model's chat template knows no tools", hint="leave tools out")
         plain = conversation(messages)
+        plain = folded(plain) if self._folds else plain
         told = {**(options or {}), **self._names, "messages": plain, "tools": functions or None}
         try:
             return self._program.render(told, add_generation_prompt=True, enable_thinking=thinking)

@@ -75,6 +75,17 @@ def test_tools_and_their_results() -> None:
     assert "Ask the tool." not in render(USER, CALLED, RESULT, USER, tools=[WEATHER])
 
 
+def test_older_templates_have_results_beside_the_calls() -> None:
+    program = (
+        "{% for m in messages %}<{{ m.role }}>{% for c in m.tool_calls or [] %}{{ c.function.name }}?{% endfor %}"
+        "{% for r in m.tool_responses or [] %}{{ r.name }}={{ r.response }};{% endfor %}{{ m.content }}{% endfor %}"
+    )
+    said = {"role": "assistant", "content": "Sun."}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+    text = Template(program, NAMES).render([USER, CALLED, result, RESULT, said, USER])
+    assert text == "<user>Weather?<assistant>weather?weather=sunny;weather=sunny;Sun.<user>Weather?"
+
+
 def test_content_in_parts() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     assert "user\none\ntwo<turn|>" in render({"role": "user", "content": parts})
