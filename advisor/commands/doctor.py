@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -19,6 +20,9 @@ from advisor.probes.diagnosis import diagnose
 from advisor.probes.host import Findings, Local, Recorder, ToolError
 from advisor.profile import Device
 
+if TYPE_CHECKING:
+    from advisor.checks import Check
+
 PCI = "/sys/bus/pci/devices/"
 """Every device is asked for its vendor; printed, they would be most of the report."""
 
@@ -29,7 +33,7 @@ SOURCE, SAMPLE = 42, 24
 @click.command(epilog="\b\nExamples:\n  advisor doctor\n  advisor doctor --json > report.json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, with everything that was read.")
 def command(*, as_json: bool) -> None:
-    """Say what is wrong or limited here and how to mend it. Ends with 0 either way.
+    """Say what is wrong or limited here and how to mend it; each runtime is tried with a small answer. Ends with 0.
 
     The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere. It contains
     hardware names, kernel version and memory figures, but no user names, addresses or serial numbers.
@@ -40,10 +44,29 @@ def command(*, as_json: bool) -> None:
     _record_nvidia(recorder, machine)
     problems = (*broken, *diagnose(machine))
     findings = recorder.findings()
+    tried = _checks(machine)
     if as_json:
-        click.echo(msgspec.json.encode(_document(problems, machine, findings)))
+        click.echo(msgspec.json.encode(_document(problems, machine, findings) | {"checks": tried}))
         return
-    show([*machine_lines(machine), ("", ""), *_problem_lines(problems), ("", ""), *_finding_lines(findings)])
+    lines = [*machine_lines(machine), ("", ""), *_check_lines(tried), ("", ""), *_problem_lines(problems)]
+    show([*lines, ("", ""), *_finding_lines(findings)])
+
+
+def _checks(machine: Machine) -> tuple[Check, ...]:
+    """What was tried out, runtimes included."""
+    from advisor import checks  # noqa: PLC0415 - an HTTP client, for those who ask
+    from advisor.progress import busy  # noqa: PLC0415
+
+    with busy("trying the runtimes"):
+        return tuple(checks.everything(machine))
+
+
+def _check_lines(tried: Iterable[Check]) -> list[Line]:
+    lines: list[Line] = []
+    for check in tried:
+        lines.append((check.status.upper(), f"{check.name}: {check.message}"))
+        lines += [("", f"> {check.mend}")] if check.mend else []
+    return lines
 
 
 def _devices() -> tuple[Iterable[Device], tuple[Problem, ...]]:

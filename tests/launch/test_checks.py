@@ -1,0 +1,57 @@
+"""The doctor's checks: a runtime that dies at its first matrix product is found by decoding, and by nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from advisor import catalog, checks, simulate
+from advisor.machine import Availability
+from backends.base import LaunchPlan, Model, Options
+from backends.llama_cpp import LlamaCpp
+from backends.native import Native
+
+
+class Dies(Native):
+    """An engine that is built for another processor."""
+
+    def plan(self, model: Model, options: Options) -> LaunchPlan:
+        argv = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+        return LaunchPlan(backend=self.name, model=model, options=options, argv=argv)
+
+
+def test_an_illegal_instruction_is_found_with_what_mends_it() -> None:
+    found = checks.decode(Dies())
+    assert found.status == "fail" and "SIGILL" in found.message
+    assert "make" in found.mend
+
+
+@pytest.mark.engine
+def test_the_engine_decodes_and_drafts() -> None:
+    found = checks.decode(Native())
+    assert found.status == "pass" and "16 tokens" in found.message
+
+
+@pytest.mark.llama_server
+def test_llama_server_decodes_and_drafts(llama_server: Path) -> None:
+    assert checks.decode(LlamaCpp()).status == "pass"
+
+
+def test_backends_that_are_missing_or_old_are_warnings_with_a_remedy() -> None:
+    missing = checks._backend(Availability(name="x", available=False, why_not="not installed", hint="install it"))
+    old = checks._backend(Availability(name="x", available=True, version="b1", why_not="b1 is old", hint="update it"))
+    assert (missing.status, missing.mend) == ("warn", "install it")
+    assert (old.status, old.mend) == ("warn", "update it") and "b1 is old" in old.message
+
+
+def test_no_home_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "models"))
+    monkeypatch.setattr(checks, "DECODED", ())
+    machine = simulate.parse("cpu, 16GB", catalog.load())
+    found = list(checks.everything(machine))
+    assert {check.status for check in found} <= {"pass", "warn"}
+    assert not any(str(tmp_path) in check.message for check in found)
+    assert "~/models/hub" in next(check.message for check in found if check.name == "models folder")
