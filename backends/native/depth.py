@@ -22,8 +22,9 @@ from typing import Protocol
 
 AUTO = -1
 """A draft length that says: adapt."""
-MIXING, DRIFT = 0.15, 0.03
-"""How fast the cost of a row count follows what it was, and how fast the others follow (a busy machine slows all)."""
+MIXING, DRIFT = 0.15, 0.10
+"""How fast the cost of a row count follows what it was, and how fast the others follow: what changes costs while
+running is most often a neighbour that slows all of them."""
 STEP = 0.5
 """Most that one measurement counts for, as a logarithm."""
 LAST = 3
@@ -34,6 +35,8 @@ FORGET = 0.97
 """What is left of older evidence at each new one."""
 FADE, FADING = 0.985, 16
 """What is left of evidence after so many rounds, so that what was not tried lately is tried again."""
+PLAIN = 4
+"""Of so many plain rounds one is measured: there are many, and they are short."""
 AHEAD = 8
 """Guesses that a draft looks ahead: twice the rows that kernels take together."""
 CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
@@ -41,7 +44,7 @@ CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
 MATCHES = (3, 4, 5, 8, 16)
 """Bounds of the classes of a repeated passage: tokens that it has in common so far."""
 MATCH_PRIORS = (0.4, 0.65, 0.7, 0.8, 0.9, 0.95)
-SHORTEST_REST, LONGEST_REST = 4, 64
+SHORTEST_REST, LONGEST_REST = 4, 128
 """Rounds without a draft between two probes: doubled while they do not help."""
 
 
@@ -191,17 +194,19 @@ class Depth:
         self._rest = 0
 
     def look(self) -> None:
-        """Before each round: what is true of it whatever is drafted."""
+        """Before a round that may draft: what is true of it whatever is drafted."""
         self.table = self.costs.table()
         self.rate = max(1 / self.table[0], self._tokens / self._seconds if self._seconds else 0.0)
 
-    def neural(self, most: int) -> Adaptive | None:
-        """The pace of a drafter that knows how sure it is; None where it should not draft now."""
-        if most < 1:
-            return None
-        if self.worth < 0 and self._rest > 0:
-            self._rest -= 1
-            return None
+    def rests(self) -> bool:
+        """Whether this is one of the rounds without a drafter that knows how sure it is."""
+        if self.worth >= 0 or self._rest <= 0:
+            return False
+        self._rest -= 1
+        return True
+
+    def neural(self, most: int) -> Adaptive:
+        """The pace of such a drafter."""
         self.places = self.by_place.chain()
         return Adaptive(self, most, probing=self.worth < 0)
 
@@ -243,8 +248,9 @@ class Depth:
             seconds: of all but drafting.
             tokens: that it gave.
         """
-        self.costs.note(rows, seconds)
         self._rounds += 1
+        if rows > 1 or self._rounds % PLAIN == 0:
+            self.costs.note(rows, seconds)
         if self._rounds % FADING == 0:
             self.by_confidence.fade()
             self.by_match.fade()

@@ -231,20 +231,20 @@ PROBES = 4096
 class Lookup:
     """Guesses that the text goes on as it did after the last few tokens came before. No model, and next to no time.
 
-    For two, three and four tokens a table of fixed size says where they came last. An entry that another overwrote, or
-    that is left from another text, shows by the tokens that stand there, so nothing is ever cleared.
+    For each three tokens a table of fixed size says where they came last. An entry that another overwrote, or that is
+    left from another text, shows by the tokens that stand there, so nothing is ever cleared.
     """
 
-    LENGTHS = (4, 3, 2)
+    LENGTH = 3
     LONGEST = 32
     """Tokens in common that are counted."""
     SLOTS = 1 << 17
 
     def __init__(self) -> None:
-        self._ends = {length: array("l", bytes(self.SLOTS * array("l").itemsize)) for length in self.LENGTHS}
+        self._ends = array("l", bytes(self.SLOTS * array("l").itemsize))
         """By the tokens' hash: how long the text was when it ended with them last."""
-        self._before = [0] * len(self.LENGTHS)
-        """For each length, how long it was when it ended before as it ends now; 0: never."""
+        self._before = 0
+        """How long it was when it ended before as it ends now; 0: never."""
         self._known = 0
         """Tokens that were looked at."""
         self._text: list[int] = []
@@ -258,26 +258,24 @@ class Lookup:
 
     def _read(self) -> None:
         """Look at what was added to the text."""
-        text, before = self._text, self._before
-        for end in range(self._known + 1, len(text) + 1):
-            for index, length in enumerate(self.LENGTHS):
-                if end < length:
-                    continue
-                ends, slot = self._ends[length], hash(tuple(text[end - length : end])) % self.SLOTS
-                before[index], ends[slot] = ends[slot], end
-        self._known = len(text)
+        text, ends, before = self._text, self._ends, 0
+        for end in range(max(self._known + 1, self.LENGTH), len(text) + 1):
+            slot = hash((text[end - 3], text[end - 2], text[end - 1])) % self.SLOTS
+            before, ends[slot] = ends[slot], end
+        self._known, self._before = len(text), before
 
     def match(self) -> tuple[int, int]:
         """Where the text went on before as it may now, and how many tokens the two have in common; (0, 0): nowhere."""
-        self._read()
-        text = self._text
-        for length, at in zip(self.LENGTHS, self._before, strict=True):
-            if length <= at < len(text) and text[at - length : at] == text[-length:]:
-                common, longest = length, min(self.LONGEST, at)
-                while common < longest and text[at - 1 - common] == text[-1 - common]:
-                    common += 1
-                return at, common
-        return 0, 0
+        if self._known < len(self._text):
+            self._read()
+        text, at = self._text, self._before
+        # An entry may be of a text that has been given up.
+        if not self.LENGTH <= at < len(text) or text[at - self.LENGTH : at] != text[-self.LENGTH :]:
+            return 0, 0
+        common, longest = self.LENGTH, min(self.LONGEST, at)
+        while common < longest and text[at - 1 - common] == text[-1 - common]:
+            common += 1
+        return at, common
 
     def tokens(self, at: int, count: int) -> list[int]:
         """What came from `at` on; where that runs into the end of the text, it repeats itself."""

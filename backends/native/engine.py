@@ -63,6 +63,9 @@ def cores() -> int:
     return probe(Local())[0].cores
 
 
+PLAIN = Plan()
+
+
 class Engine:
     """A target, with or without a drafter, that answers one prompt at a time.
 
@@ -127,14 +130,15 @@ class Engine:
             return
         target.prefill(self._beginning)
         until = time.perf_counter() + MEASURING
-        for rows in MEASURED:
-            for _ in range(REPEATS):
+        for _ in range(REPEATS):
+            # All counts in turn, so that a pause of the machine distorts none of them for good.
+            for rows in MEASURED:
                 began, position = time.perf_counter(), target.length
                 target.step([0], rows)
                 target.keep(position)
                 costs.note(rows, time.perf_counter() - began)
-            if time.perf_counter() > until:
-                break
+                if began > until:
+                    return
 
     def generate(
         self,
@@ -230,21 +234,20 @@ class Engine:
     def _adaptive(self, place: Place, sampler: Sampler, most: int) -> Plan:
         """The draft that promises most: of the drafter, of a passage that repeats itself, or none."""
         depth = self.depth
-        at = match = count = 0
-        gain = 0.0
         most = min(most, MAX_DRAFT)
+        at, match = self.backup.match() if self.backup is not None else (0, 0)
+        drafts = self.neural and most > 0 and not depth.rests()
+        if not drafts and not (at and most > 0):
+            return PLAIN
         depth.look()
-        if self.backup is not None and most > 0:
-            at, match = self.backup.match()
-            if at:
-                count, gain = depth.repeated(match, most)
-        pace = depth.neural(most) if self.neural else None
+        count, gain = depth.repeated(match, most) if at else (0, 0.0)
+        pace = depth.neural(most) if drafts else None
         if pace is not None and (not count or depth.ahead(0, most, 1.0) >= gain):
             draft, match = self.drafter.draft(place, pace, sampler), 0
         elif count and self.backup is not None:
             draft, pace = self.backup.guessed(at, count), None
         else:
-            draft, pace, match = NOTHING, None, 0
+            return PLAIN
         rows = depth.costs.padded(len(draft.tokens) + 1, self.target.room)
         return Plan(draft, rows, pace, match)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends.native.acceptance import Draft
 from backends.native.depth import Pace
-from backends.native.drafters import Place
+from backends.native.drafters import Drafter, Place
 from backends.native.engine import Engine
 from backends.native.sampling import Sampler
 
@@ -53,6 +53,20 @@ class Scripted:
         return Draft(guesses, [None] * len(guesses))
 
     def close(self) -> None: ...
+
+
+class Swapped:
+    """An engine whose drafter is another for a while."""
+
+    def __init__(self, engine: Engine, drafter: Drafter) -> None:
+        self.engine, self.drafter = engine, drafter
+
+    def __enter__(self) -> Engine:
+        self.own, self.engine.drafter = self.engine.drafter, self.drafter
+        return self.engine
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.drafter = self.own
 
 
 def tokens(engine: Engine, prompt: Sequence[int], drafts: int, limit: int) -> list[int]:

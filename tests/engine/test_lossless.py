@@ -7,11 +7,12 @@ import random
 import pytest
 
 from backends.native.answer import Final, Job, answer
-from backends.native.drafters import Drafter
+from backends.native.depth import AUTO
 from backends.native.engine import Engine
 from backends.native.library import ContextFull
 from backends.native.text import Form
-from tests.engine.lossless import Scripted, noise, same, tokens
+from tests.engine.conftest import FULL
+from tests.engine.lossless import Scripted, Swapped, noise, same, tokens
 
 pytestmark = pytest.mark.engine
 
@@ -46,34 +47,24 @@ def prompts(engine: Engine, count: int, longest: int) -> list[list[int]]:
 
 def check(engine: Engine, prompt: list[int], plain: list[int], drafts: int, limit: int) -> int:
     """Assert that drafting changes nothing; returns the number of near-ties."""
-    verdict = same(engine, prompt, plain, tokens(engine, prompt, drafts, limit), drafts + 1)
+    verdict = same(engine, prompt, plain, tokens(engine, prompt, drafts, limit), drafts + 1 if drafts >= 0 else 16)
     assert verdict.wrong < 0, f"parted at {verdict.wrong} of {len(plain)}, best two {verdict.gap:.2g} apart"
     return verdict.ties
 
 
-class Swapped:
-    """An engine whose drafter is another for a while."""
-
-    def __init__(self, engine: Engine, drafter: Drafter) -> None:
-        self.engine, self.drafter = engine, drafter
-
-    def __enter__(self) -> Engine:
-        self.own, self.engine.drafter = self.engine.drafter, self.drafter
-        return self.engine
-
-    def __exit__(self, *_: object) -> None:
-        self.engine.drafter = self.own
+LENGTHS = (1, 2, 3, 4, 5, 6, 9, AUTO)
 
 
-@pytest.mark.parametrize(("name", "many"), [("demo", 52), ("worst", 24)])
+@pytest.mark.parametrize(("name", "many"), [("demo", 200 if FULL else 24), ("worst", 200 if FULL else 12)])
 def test_many_prompts(name: str, many: int, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     engine: Engine = request.getfixturevalue(name)
     ties = drafted = accepted = count = 0
+    rng = random.Random(3)
     asked = prompts(engine, many, 600)
     for index, prompt in enumerate(asked):
         limit = 30 if index % 8 else 100
         plain = tokens(engine, prompt, 0, limit)
-        for drafts in range(1, 7):
+        for drafts in LENGTHS if FULL else rng.sample(LENGTHS, 3):
             ties += check(engine, prompt, plain, drafts, limit)
             count += 1
         for found in engine.generate(prompt, draft_tokens=3, max_tokens=limit):
