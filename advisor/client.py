@@ -17,7 +17,7 @@ import httpx
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.machine import Record
-from backends.base import Backend, LaunchPlan
+from backends.base import Backend, Endpoint, LaunchPlan
 
 Cause = Callable[[], AdvisorError]
 """Says why the server no longer answers; may take a second to find out."""
@@ -127,10 +127,15 @@ def running(backend: Backend, plan: LaunchPlan) -> Iterator[Client]:
     """
     endpoint = backend.start(plan)
     try:
-        with Client(endpoint.base_url, endpoint.model, cause=functools.partial(backend.cause, endpoint)) as it:
+        with joined(backend, endpoint) as it:
             yield it
     finally:
         backend.stop(endpoint)
+
+
+def joined(backend: Backend, endpoint: Endpoint) -> Client:
+    """A client of an endpoint that runs, whoever started it."""
+    return Client(endpoint.base_url, endpoint.model, cause=functools.partial(backend.cause, endpoint))
 
 
 def _events(reply: httpx.Response) -> Iterator[Text | Done]:

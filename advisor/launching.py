@@ -329,11 +329,11 @@ def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Pr
     Raises:
         RuntimeFailed: the server does not answer.
     """
-    from advisor.client import Client  # noqa: PLC0415 - an HTTP library takes longer to import than a plan to make
+    from advisor.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than a plan to make
     from advisor.demo import collect  # noqa: PLC0415
 
     endpoint = session.endpoint
-    with Client(endpoint.base_url, endpoint.model, cause=lambda: cause(backend, endpoint)) as client:
+    with joined(backend, endpoint) as client:
         question = [{"role": "user", "content": QUESTION}]
         timings = collect(client.chat(question, temperature=0, max_tokens=PROOF_TOKENS)).timings
     drafted, accepted = timings.draft_n or 0, timings.draft_n_accepted or 0
@@ -366,12 +366,6 @@ def _why_plain(backend: Backend, session: Session, reason: str) -> str:
     return asked(session.endpoint) if asked else "plain decoding is faster here, as measured while answering"
 
 
-def cause(backend: Backend, endpoint: Endpoint) -> AdvisorError:
-    """Why an endpoint no longer answers."""
-    asked: Callable[[Endpoint], AdvisorError] | None = getattr(backend, "cause", None)
-    return asked(endpoint) if asked else RuntimeFailed(f"the server at {endpoint.base_url} does not answer")
-
-
 def attend(backend: Backend, session: Session) -> None:
     """Wait until the session ends.
 
@@ -381,4 +375,4 @@ def attend(backend: Backend, session: Session) -> None:
     while sessions.is_alive(session):
         time.sleep(0.2)
     if not sessions.was_stopped(session):
-        raise cause(backend, session.endpoint)
+        raise backend.cause(session.endpoint)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import psutil
 
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
 from backends.base import Backend, Endpoint, LaunchPlan, load
@@ -125,6 +124,13 @@ def find(name: str | None = None) -> Session:
     return running[0]
 
 
+def serving(name: str) -> Session | None:
+    """A running session of that name, else one that serves the model of that name; None where there is none."""
+    running = [session for session in living() if session.status == "running"]
+    named = [session for session in running if session.name == name]
+    return next(iter(named or [session for session in running if session.model == name]), None)
+
+
 def nothing_runs() -> UsageError:
     return UsageError("nothing is running", hint="start something first", command="advisor launch demo --detach")
 
@@ -145,6 +151,8 @@ def birth(pid: int) -> str:
         # The name, in brackets, may hold anything; what follows is the state and then numbers.
         state, *numbers = text.rpartition(")")[2].split()
         return "" if state in "ZX" else f"{boot}:{numbers[18]}"
+    import psutil  # noqa: PLC0415 - ten milliseconds that Linux does not need
+
     try:
         process = psutil.Process(pid)
         return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.6f}"

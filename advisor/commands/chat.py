@@ -80,11 +80,9 @@ def _session(order: Order) -> Iterator[tuple[Session, Backend]]:
     Raises:
         UsageError: nothing runs and no model was named.
     """
-    running = [each for each in sessions.living() if each.status == "running"]
-    fitting = [each for each in running if order.model in (None, each.name)]
-    fitting = fitting or [each for each in running if order.model == each.model]
-    if fitting and order.backend in (None, fitting[0].backend):
-        session = fitting[0] if order.model is not None else sessions.find()
+    nothing = order.model is None and not any(each.status == "running" for each in sessions.living())
+    session = sessions.serving(order.model) if order.model else None if nothing else sessions.find()
+    if session is not None and order.backend in (None, session.backend):
         yield session, load(session.backend)
         return
     if order.model is None:
@@ -158,12 +156,11 @@ class Chat:
                 self._client.close()
 
     def _connect(self) -> None:
-        from advisor.client import Client  # noqa: PLC0415 - an HTTP library takes longer to import than help to show
+        from advisor.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than help to show
 
         if self._client:
             self._client.close()
-        endpoint = self.session.endpoint
-        self._client = Client(endpoint.base_url, endpoint.model, cause=lambda: launching.cause(self.backend, endpoint))
+        self._client = joined(self.backend, self.session.endpoint)
 
     def run(self, lines: Iterator[str]) -> None:
         """Answer line by line.

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from advisor import sessions
 from advisor.errors import NoBackend, UsageError, unknown_name
 from backends.base import Backend, Model, Options
 
@@ -68,25 +69,30 @@ def command(
 ) -> None:
     """Answer PROMPT with MODEL and print it as it comes.
 
-    MODEL is a GGUF file or `demo`, the embedded model; left out, it is `demo`. PROMPT `-` reads standard input.
+    MODEL is a GGUF file, `demo` (the embedded model; the one where it is left out), or what `advisor launch` started,
+    by its model or its name. PROMPT `-` reads standard input.
     """
     name, prompt = parse_words(words)
     drafts = parse_drafts(draft_tokens)
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other")
     use = not no_drafter and drafts != 0
-    model = find_model(name, drafter if use else None, use_drafter=use, drafts=drafts)
-    if backend_name != BACKEND and model.draft_tokens == ADAPTS:
-        model = msgspec.structs.replace(model, draft_tokens=DRAFT_TOKENS)
-    model = fitted(model, prompt, max_tokens)
-    backend = usable(backend_name)
+    session = sessions.serving(name) if len(words) > 1 else None
+    if session is not None:
+        model = Model(name=session.model, target=Path(session.target), draft_tokens=session.draft_tokens)
+    else:
+        model = find_model(name, drafter if use else None, use_drafter=use, drafts=drafts)
+        model = fitted(suited(model, backend_name), prompt, max_tokens)
+    backend = usable(session.backend if session else backend_name)
 
     # The client brings an HTTP library; errors of usage should not wait for it.
-    from advisor.client import running  # noqa: PLC0415
+    from advisor.client import joined, running  # noqa: PLC0415
     from advisor.demo import collect, compare  # noqa: PLC0415
 
     shown = Printer(quiet=as_json)
-    with running(backend, backend.plan(model, Options(threads=threads, gpu_layers=gpu_layers))) as client:
+    options = Options(threads=threads, gpu_layers=gpu_layers)
+    served = joined(backend, session.endpoint) if session else running(backend, backend.plan(model, options))
+    with served as client:
 
         def ask(**options: Any) -> Any:
             if raw:
@@ -211,6 +217,13 @@ def find_model(name: str, drafter: Path | None, *, use_drafter: bool, drafts: in
     raise _elsewhere(name)
 
 
+def suited(model: Model, backend_name: str) -> Model:
+    """The model with a number of drafts that the backend takes."""
+    if backend_name == BACKEND or model.draft_tokens != ADAPTS:
+        return model
+    return msgspec.structs.replace(model, draft_tokens=DRAFT_TOKENS)
+
+
 def _elsewhere(name: str) -> Exception:
     """The error for a model whose files are not here: where they are, and what to type then."""
     from advisor.catalog import load  # noqa: PLC0415
@@ -221,12 +234,10 @@ def _elsewhere(name: str) -> Exception:
     except UsageError:
         return unknown_name("model", name, [DEMO, *catalog.models], command="advisor models")
     quant = min((q for q in model.quants if q.qat), key=lambda q: q.bytes, default=model.quants[0])
-    draft = next((d for d in model.drafter.files if d.qat == quant.qat), model.drafter.files[0])
     return NoBackend(
-        f"the files of {model.name} are not on this machine",
-        hint=f"get {quant.file} from https://huggingface.co/{quant.repo} "
-        f"and its drafter {draft.file} from https://huggingface.co/{draft.repo}",
-        command=f"advisor run {Path(quant.file).name} --drafter {Path(draft.file).name} PROMPT",
+        f"{model.name} is not running",
+        hint=f"launch fetches {quant.file} and its drafter from huggingface.co/{quant.repo}, and `run` uses what it started",
+        command=f"advisor launch {model.id}",
     )
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
 from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
@@ -50,11 +52,16 @@ class LlamaCpp(Backend):
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Backend.plan`; where llama-server is missing, the command names it as it would be on the PATH."""
+        from advisor.sessions import free_port  # noqa: PLC0415 - asking what is here needs no ports
+
         try:
             path = binary.find()
             known = binary.probe(path).options if path else frozenset[str]()
         except NoBackend:
             path, known = None, frozenset[str]()
+        if not options.port:
+            # The server would choose one itself, and tell it nobody but its log.
+            options = msgspec.structs.replace(options, port=free_port())
         argv = flags.command_line(str(path or binary.PROGRAM), model, options, known)
         return LaunchPlan(
             backend=self.name, model=model, options=options, argv=argv, command=flags.quoted(argv, options.extra)

@@ -88,6 +88,8 @@ def test_the_command_line_from_launch_to_stop_and_the_openai_client() -> None:
     said = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
     assert said.choices[0].message.content
     assert "listening" in advisor("logs", "demo").stdout
+    answered = ask("run", "demo", demo.QUESTION, "--max-tokens", "8")
+    assert answered["backend"] == "llama.cpp" and answered["timings"]["predicted_n"] == 8
     assert ask("stop", "demo")["stopped"] == ["demo"]
     wait_for(lambda: not sessions.birth(made["pid"]))
 
@@ -105,7 +107,7 @@ def test_killed_in_the_middle_of_an_answer() -> None:
     session = launching.open_session(backend, setup())
     children = httpx.get(session.base_url + "/models", trust_env=False)
     assert children.status_code == 200
-    with Client(session.base_url, session.model, cause=lambda: launching.cause(backend, session.endpoint)) as client:
+    with Client(session.base_url, session.model, cause=lambda: backend.cause(session.endpoint)) as client:
         events = client.chat(
             [{"role": "user", "content": "Tell me all"}], temperature=1, max_tokens=1500, ignore_eos=True
         )
@@ -189,3 +191,9 @@ def test_a_killed_launch_takes_the_server_with_it() -> None:
     process.kill()
     process.communicate(timeout=20)
     wait_for(lambda: sessions.can_bind(session.port) and not sessions.birth(session.pid))
+
+
+def test_run_starts_its_own_where_asked() -> None:
+    answered = ask("run", "Hello", "--backend", "llama.cpp", "--max-tokens", "8", "--threads", "1")
+    assert answered["backend"] == "llama.cpp" and answered["timings"]["predicted_n"] == 8
+    assert sessions.everything() == []
