@@ -32,8 +32,8 @@ Examples:
 
 \b
 Whatever comes after `--` is passed on to the runtime.
-Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend, 5 a download failed,
-6 the runtime failed, 130 interrupted.
+Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
+5 a download failed, 6 the runtime failed, 130 interrupted.
 """
 
 

@@ -236,7 +236,7 @@ def _elsewhere(name: str) -> Exception:
     quant = min((q for q in model.quants if q.qat), key=lambda q: q.bytes, default=model.quants[0])
     return NoBackend(
         f"{model.name} is not running",
-        hint=f"launch fetches {quant.file} and its drafter from huggingface.co/{quant.repo}, and `run` uses what it started",
+        hint=f"launch fetches {quant.file} and its drafter from huggingface.co/{quant.repo}, and `run` uses it",
         command=f"advisor launch {model.id}",
     )
 
