@@ -93,6 +93,22 @@ def noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int], rows: in
     return float(max(np.abs(alone - together).max(), np.abs(alone - np.concatenate(back)).max()))
 
 
+def reading_noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """The largest difference of a score after reading the prompt whole and after reading it in pieces.
+
+    Another program reads it in other pieces: what is in the cache differs, and so does every score after it.
+    """
+    target = engine.target
+    rows = []
+    for first in (len(prompt), max(1, len(prompt) // 2)):
+        scores = target.prefill(prompt[:first])
+        for at in range(first, len(prompt), 16):
+            scores = target.step(prompt[at : at + 16])[-1:]
+        assert scores is not None
+        rows.append(np.concatenate([scores.copy(), *(target.step([token]).copy() for token in answer)]))
+    return float(np.abs(rows[0] - rows[1]).max())
+
+
 def gap(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
     """How far plain decoding's two best tokens lie apart after `prompt` and `answer`."""
     scores = engine.target.prefill(prompt)
@@ -103,11 +119,14 @@ def gap(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
     return float(first - second)
 
 
-def same(engine: Engine, prompt: Sequence[int], plain: list[int], drafted: list[int], rows: int) -> Verdict:
+def same(
+    engine: Engine, prompt: Sequence[int], plain: list[int], drafted: list[int], rows: int, *, foreign: bool = False
+) -> Verdict:
     """Compare two answers; after a near-tie, go on with plain decoding from where the drafted answer went.
 
     Args:
         rows: how many were decoded at a time; the noise is measured for this prompt and these rows, where needed.
+        foreign: the second answer is another program's.
     """
     ties = 0
     while plain != drafted:
@@ -116,7 +135,10 @@ def same(engine: Engine, prompt: Sequence[int], plain: list[int], drafted: list[
             return Verdict(ties, min(len(plain), len(drafted)))
         apart = gap(engine, prompt, plain[:at])
         # Each of the two scores may be off by the noise.
-        if apart > 2 * noise(engine, prompt, plain[: at + 1], rows):
+        level = noise(engine, prompt, plain[: at + 1], rows)
+        if foreign:
+            level = max(level, reading_noise(engine, prompt, plain[:at]))
+        if apart > 2 * level:
             return Verdict(ties, at, apart)
         ties += 1
         begun = drafted[: at + 1]
