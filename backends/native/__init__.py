@@ -108,7 +108,7 @@ class Native(Backend):
             ready = process.wait_ready()
         except RuntimeFailed as error:
             process.stop()
-            raise named(error, plan.model.target) from None
+            raise named(error, plan.model) from None
         except BaseException:
             process.stop()
             raise
@@ -185,8 +185,10 @@ class Native(Backend):
             stop_group(endpoint.pid, LONG_GRACE)
 
 
-def named(error: RuntimeFailed, file: Path) -> RuntimeFailed:
-    """The error with the model's file in it: what llama.cpp asserts does not say which file it was about."""
-    if str(file) in error.message or file.name in error.message:
+def named(error: RuntimeFailed, model: Model) -> RuntimeFailed:
+    """The error with the model's files in it: what llama.cpp asserts does not say which file it was about."""
+    files = [file for file in (model.target, model.drafter) if file is not None]
+    if any(file.name in error.message for file in files):
         return error
-    return type(error)(f"{file}: {error.message}", hint=error.hint, command=error.command)
+    where = " with ".join(map(str, files))
+    return type(error)(f"{where}: {error.message}", hint=error.hint, command=error.command)

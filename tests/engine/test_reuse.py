@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from backends.native.engine import Engine
+from backends.native.prompt import Prompt
 from backends.native.reuse import TAIL, Reuse, common
 from tests.engine import lossless
 from tests.engine.random_pair import WINDOW
@@ -106,3 +108,32 @@ def test_a_stopped_prompt_is_gone_on_with(precise: Engine) -> None:
     said = answer(precise, prompt, 10)
     assert precise.target.cached == 1 + 3 * MICRO_BATCH
     assert said == answer(precise, prompt, 10, reuse=False)
+
+
+def scores(engine: Engine, prompt: Sequence[int], *, reuse: bool = False) -> npt.NDArray[np.float32]:
+    found = engine.target.prefill(prompt, reuse=reuse)
+    assert found is not None
+    return found[0].copy()
+
+
+def test_as_near_to_a_fresh_reading_as_any_other_reading(demo: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With real weights: llama.cpp's rounding depends on how many tokens are read at a time, and no more than that."""
+    prompts = Prompt(demo.target.model)
+    messages: list[dict[str, str]] = []
+    reused, cut = [], []
+    for question in ("Which model fits 16 GB?", "What is a drafter?", "And how fast is it?", "Which one for code?"):
+        messages.append({"role": "user", "content": question})
+        prompt = prompts.chat(messages)
+        again = scores(demo, prompt, reuse=True)
+        cached = demo.target.cached
+        fresh = scores(demo, prompt)
+        with monkeypatch.context() as patch:
+            patch.setattr(demo.target.context, "micro_batch", 11)
+            other = scores(demo, prompt)
+        reused.append(float(np.abs(again - fresh).max()))
+        cut.append(float(np.abs(other - fresh).max()))
+        assert cached > 0 or len(messages) == 1
+        said = answer(demo, prompt, 80)
+        text = b"".join(map(demo.target.model.piece, said)).decode(errors="replace")
+        messages.append({"role": "assistant", "content": text})
+    assert max(reused) <= 2 * max(cut)
