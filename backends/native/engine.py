@@ -18,8 +18,6 @@ from backends.native.library import ContextFull
 from backends.native.sampling import GREEDY, Sampler, Sampling
 from backends.native.target import MAX_DRAFT, MICRO_BATCH, Target
 
-KINDS: dict[bool, type[Mtp | Small]] = {True: Mtp, False: Small}
-"""By whether the file is an assistant."""
 MEASURED = (1, 2, 4, 3, 6, 8, 5, 7, 12, 16)
 """Row counts whose cost is measured beforehand, the most useful first."""
 REPEATS = 4
@@ -96,9 +94,10 @@ class Engine:
         self.drafter: Drafter = NoDrafter()
         self.backup: Lookup | None = None
         """Guesses from the text itself, where draft lengths adapt."""
-        kind = KINDS[found.architecture == gguf.DRAFTER] if found else None
-        if kind is not None and drafter is not None:
-            self.drafter, self.backup = kind(drafter, self.target, threads=threads, gpu_layers=gpu_layers), Lookup()
+        if found is not None:
+            kind = Mtp if found.architecture == gguf.DRAFTER else Small
+            self.drafter = kind(found.path, self.target, threads=threads, gpu_layers=gpu_layers)
+            self.backup = Lookup()
         elif drafter == gguf.LOOKUP:
             self.drafter = self.backup = Lookup()
         self.has_drafter, self.neural = drafter is not None, found is not None
@@ -133,6 +132,8 @@ class Engine:
         for _ in range(REPEATS):
             # All counts in turn, so that a pause of the machine distorts none of them for good.
             for rows in MEASURED:
+                if rows > target.room:
+                    continue
                 began, position = time.perf_counter(), target.length
                 target.step([0], rows)
                 target.keep(position)

@@ -109,7 +109,7 @@ class Target:
         more = rows - len(tokens)
         self._decode([*tokens, *[0] * more] if more > 0 else tokens, all_wanted=True)
         logits = self.context.logits(len(tokens))
-        self.context.use_threads(self.threads.record(len(tokens), time.perf_counter() - began))
+        self.context.use_threads(self.threads.record(max(rows, len(tokens)), time.perf_counter() - began))
         return logits
 
     def _decode(self, tokens: Sequence[int], *, all_wanted: bool) -> None:
