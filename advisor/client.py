@@ -135,7 +135,8 @@ def running(backend: Backend, plan: LaunchPlan) -> Iterator[Client]:
 
 def joined(backend: Backend, endpoint: Endpoint) -> Client:
     """A client of an endpoint that runs, whoever started it."""
-    return Client(endpoint.base_url, endpoint.model, cause=functools.partial(backend.cause, endpoint))
+    cause = functools.partial(backend.cause, endpoint)
+    return Client(endpoint.base_url, endpoint.model, cause=cause, key=endpoint.api_key)
 
 
 def _events(reply: httpx.Response) -> Iterator[Text | Done]:

@@ -51,6 +51,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     draft_tokens: int = 0
     context_tokens: int = 0
     detached: bool = False
+    api_key: str = ""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -63,6 +64,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             name=self.name,
             log=Path(self.log) if self.log else None,
             drafter=self.drafter,
+            api_key=self.api_key or None,
         )
 
 
@@ -207,6 +209,7 @@ def started(session: Session, endpoint: Endpoint) -> Session:
         log=str(endpoint.log or ""),
         drafter=endpoint.drafter,
         draft_tokens=session.draft_tokens if endpoint.drafter else 0,
+        api_key=endpoint.api_key or "",
     )
     with _locked():
         _write(running)

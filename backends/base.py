@@ -68,7 +68,7 @@ class LaunchPlan(Record, frozen=True, kw_only=True):
 
 
 class Endpoint(Record, frozen=True, kw_only=True):
-    """A running server. `base_url` ends in `/v1`."""
+    """A running server. `base_url` ends in `/v1`; `api_key`: what it wants to be shown, where it wants one."""
 
     base_url: str
     model: str
@@ -77,6 +77,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
     name: str
     log: Path | None = None
     drafter: bool = False
+    api_key: str | None = None
 
 
 class Stats(Record, frozen=True, kw_only=True):

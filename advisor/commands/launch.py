@@ -28,7 +28,7 @@ Examples:
   advisor launch model.gguf --drafter mtp.gguf
   advisor launch demo --backend llama.cpp --detach --json
   advisor launch demo --backend llama.cpp --dry-run
-  advisor launch demo --backend llama.cpp -- --threads 4
+  advisor launch demo --backend llama.cpp -- --threads 4 --api-key KEY
 
 \b
 Whatever comes after `--` is passed on to the runtime.
@@ -76,6 +76,11 @@ def command(
     """
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor launch --help")
+    if model is not None and model.startswith("-"):
+        # `advisor launch -- --threads 4`: the first word after `--` is no MODEL.
+        extra, model = (model, *extra), None
+    if extra and not extra[0].startswith("-"):
+        raise UsageError(f"unexpected argument {extra[0]!r}", hint="flags for the runtime go after `--`")
     order = Order(
         model=model,
         backend=backend,
@@ -185,8 +190,9 @@ def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None
 
 def lines(setup: Setup, session: Session, proof: Proof) -> list[tuple[str, str]]:
     """The endpoint in words."""
+    key = "with your key" if session.api_key else "any key"
     found = [
-        ("Ready", f"{session.base_url}   OpenAI-compatible, for this machine only, any key"),
+        ("Ready", f"{session.base_url}   OpenAI-compatible, for this machine only, {key}"),
         ("Model", f"{session.model}, {session.context_tokens:,} tokens of context, {session.backend}"),
         ("Drafter", drafter_words(proof)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,7 @@ class LlamaCpp(Backend):
             RuntimeFailed: a file is wrong, or the server did not come up.
         """
         from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from advisor.client import KEY  # noqa: PLC0415
         from backends.llama_cpp.server import Server  # noqa: PLC0415
 
         path = binary.find()
@@ -83,7 +85,9 @@ class LlamaCpp(Backend):
         header, drafter = gguf.pair(plan.model.target, plan.model.drafter)
         if drafter is not None and (reason := binary.probe(path).too_old(header.embedding_length)):
             raise NoBackend(reason, hint=f"update it, or launch with --no-drafter: {HINT}")
-        server = Server(plan)
+        # As for the native engine: a key in the environment is asked of all who come.
+        key = flags.key(plan.options.extra) or os.environ.get(KEY)
+        server = Server(plan, key)
         try:
             server.wait_ready()
         except BaseException:
@@ -98,6 +102,7 @@ class LlamaCpp(Backend):
             name=plan.model.name,
             log=server.log,
             drafter=drafter is not None,
+            api_key=key,
         )
 
     def cause(self, endpoint: Endpoint) -> RuntimeFailed:
@@ -121,7 +126,9 @@ class LlamaCpp(Backend):
         from backends.llama_cpp.server import memory_bytes  # noqa: PLC0415
 
         try:
-            text = httpx.get(endpoint.base_url.removesuffix("/v1") + "/metrics", timeout=5, trust_env=False).text
+            url = endpoint.base_url.removesuffix("/v1") + "/metrics"
+            headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+            text = httpx.get(url, timeout=5, trust_env=False, headers=headers).text
         except httpx.HTTPError:
             raise self.cause(endpoint) from None
         values = {name: float(value) for name, value in re.findall(r"^llamacpp:(\S+) (\S+)$", text, re.MULTILINE)}

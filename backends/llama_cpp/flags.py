@@ -59,6 +59,12 @@ def _placement(options: Options) -> list[str]:
     return words
 
 
+def key(extra: Sequence[str]) -> str | None:
+    """The (first) key that the server was told to want."""
+    words = [*extra, ""]
+    return words[words.index(SECRET) + 1].partition(",")[0] or None if SECRET in words else None
+
+
 def quoted(argv: Sequence[str], extra: Sequence[str] = ()) -> str:
     """One line for the user's shell; a key given after `--` is not shown."""
     shown = list(argv)

@@ -27,8 +27,9 @@ GUARD = Path(__file__).parents[1] / "attached.py"
 class Server:
     """A running server. Its process leads a group of its own, so that ctrl-c in the terminal reaches advisor only."""
 
-    def __init__(self, plan: LaunchPlan) -> None:
+    def __init__(self, plan: LaunchPlan, key: str | None = None) -> None:
         self.plan = plan
+        wanted = {"LLAMA_API_KEY": key} if key else {}
         self.url = f"http://{plan.options.host}:{plan.options.port}"
         attached = not plan.options.detached
         self.log = plan.options.log or _own_log()
@@ -41,7 +42,7 @@ class Server:
                     stdout=log,
                     stderr=log,
                     # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
-                    env={**os.environ, "GGML_NO_BACKTRACE": "1", **plan.environment},
+                    env={**os.environ, "GGML_NO_BACKTRACE": "1", **wanted, **plan.environment},
                     start_new_session=True,
                 )
         except OSError as error:

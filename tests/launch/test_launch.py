@@ -91,6 +91,7 @@ def launched(*words: str) -> subprocess.Popen[str]:
         (["demo", "--draft-tokens", "many"], 2, "--draft-tokens"),
         (["demo", "--drafter", "x.gguf", "--no-drafter"], 2, "exclude"),
         (["demo", "--drafter", str(DEMO / "demo.gguf")], 2, "as model and as drafter"),
+        (["demo", "stray"], 2, "unexpected argument 'stray'"),
         (["demo", "--backend", "nothing"], 2, "unknown backend"),
         (["demo", "--backend", "native", "--", "--nonsense"], 6, "--nonsense"),
     ],

@@ -197,3 +197,17 @@ def test_run_starts_its_own_where_asked() -> None:
     answered = ask("run", "Hello", "--backend", "llama.cpp", "--max-tokens", "8", "--threads", "1")
     assert answered["backend"] == "llama.cpp" and answered["timings"]["predicted_n"] == 8
     assert sessions.everything() == []
+
+
+def test_a_key_is_asked_for_and_kept_to_the_user(state: Path) -> None:
+    backend, asked = LlamaCpp(), setup(extra=("--api-key", "secret"))
+    session = launching.open_session(backend, asked)
+    try:
+        assert launching.prove(backend, session).active
+        assert backend.stats(session.endpoint).predicted_tokens > 0
+        bare = httpx.post(session.base_url + "/completions", json={"prompt": "x", "max_tokens": 1}, trust_env=False)
+        assert bare.status_code == 401
+        assert (state / "demo.json").stat().st_mode & 0o077 == 0
+        assert "secret" not in advisor("ps", "--json").stdout
+    finally:
+        sessions.end(session, backend)
