@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from advisor.errors import RuntimeFailed
@@ -24,12 +23,6 @@ SHORT = re.compile(
     r"|invalid vector subscript",
     re.IGNORECASE,
 )
-
-Explained = Callable[[LaunchPlan, str], RuntimeFailed | None]
-
-
-class PortTaken(RuntimeFailed):
-    """Another program has the port; another port may do."""
 
 
 def read(log: Path) -> str:
@@ -73,7 +66,7 @@ def why_plain(log: Path) -> str:
 def _port(plan: LaunchPlan, text: str) -> RuntimeFailed | None:
     if "couldn't bind" not in text:
         return None
-    return PortTaken(
+    return RuntimeFailed(
         f"port {plan.options.port} is used by another program",
         hint="give another one with --port, or none for a free one",
     )
