@@ -21,6 +21,7 @@ from backends.base import Endpoint
 from backends.native import openapi
 from tests.engine import scripted
 
+HTTP = httpx.Client(timeout=60, trust_env=False)
 FULL = bool(os.environ.get("FULL"))
 SCHEMA = openapi.document("gemma")["components"]["schemas"]["Body"]["properties"]
 PATHS = ("/v1/chat/completions", "/v1/completions")
@@ -106,7 +107,7 @@ def judge(reply: httpx.Response, body: Any) -> None:
     assert error["message"]
 
 
-calm = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=3000 if FULL else 150)
+calm = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=3000 if FULL else 100)
 
 
 @calm
@@ -126,22 +127,22 @@ def test_any_fields(body: dict[str, Any], path: str) -> None:
 
 
 @pytest.mark.engine
-@settings(calm, max_examples=600 if FULL else 40)
+@settings(calm, max_examples=600 if FULL else 30)
 @given(bodies(), st.integers(1, 4), st.sampled_from(PATHS))
 def test_any_fields_to_the_engine(endpoint: Endpoint, body: dict[str, Any], limit: int, path: str) -> None:
     root = endpoint.base_url.removesuffix("/v1")
     body |= {"max_tokens": limit, "max_completion_tokens": None, "tools": None, "model": None}
-    reply = httpx.post(root + path, content=json.dumps(body).encode(), timeout=60)
+    reply = HTTP.post(root + path, content=json.dumps(body).encode(), timeout=60)
     event(f"status {reply.status_code}")
     judge(reply, body)
-    assert httpx.get(root + "/health").json()["status"] == "ok"
+    assert HTTP.get(root + "/health").json()["status"] == "ok"
 
 
 @pytest.mark.engine
 @settings(calm, max_examples=1000 if FULL else 60)
 @given(st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode()))
 def test_any_body(endpoint: Endpoint, content: bytes) -> None:
-    reply = httpx.post(f"{endpoint.base_url}/chat/completions", content=content)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=content)
     assert reply.status_code == 400
     judge(reply, content)
 
@@ -153,7 +154,7 @@ def test_anything_on_the_wire(endpoint: Endpoint, data: bytes, http: bool) -> No
     host, _, port = endpoint.base_url.removeprefix("http://").removesuffix("/v1").partition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall((b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" if http else b"") + data)
-    assert httpx.get(endpoint.base_url + "/models").status_code == 200
+    assert HTTP.get(endpoint.base_url + "/models").status_code == 200
 
 
 @pytest.mark.engine
@@ -176,7 +177,7 @@ def test_anything_on_the_wire(endpoint: Endpoint, data: bytes, http: bool) -> No
     ],
 )
 def test_the_worst(endpoint: Endpoint, content: bytes) -> None:
-    reply = httpx.post(f"{endpoint.base_url}/chat/completions", content=content, timeout=30)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=content, timeout=30)
     assert reply.status_code == 400
     judge(reply, content[:100])
 
@@ -184,4 +185,4 @@ def test_the_worst(endpoint: Endpoint, content: bytes) -> None:
 @pytest.mark.engine
 def test_half_characters_are_no_reason_to_fail(endpoint: Endpoint) -> None:
     content = b'{"messages": [{"role": "user", "content": "a\\ud800b"}], "max_tokens": 2}'
-    assert httpx.post(f"{endpoint.base_url}/chat/completions", content=content).status_code in (200, 400)
+    assert HTTP.post(f"{endpoint.base_url}/chat/completions", content=content).status_code in (200, 400)

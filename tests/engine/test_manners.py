@@ -28,6 +28,8 @@ from backends.native.service import Service
 from tests.engine import scripted
 from tests.engine.random_pair import Pair
 
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_connections=200))
+"""One for all: making one costs more than an answer."""
 HELLO = [{"role": "user", "content": "hello"}]
 LONG = {"messages": HELLO, "max_tokens": 60000}
 
@@ -253,9 +255,9 @@ def test_stopped_politely(endless_pair: Pair) -> None:
         assert endpoint.pid is not None
         process = psutil.Process(endpoint.pid)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            running = pool.submit(httpx.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
+            running = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
             time.sleep(0.3)
-            waiting = pool.submit(httpx.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
+            waiting = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
             time.sleep(0.3)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
@@ -320,7 +322,7 @@ def test_a_hundred_at_once(endpoint: Endpoint) -> None:
     body = {"messages": HELLO, "max_tokens": 3}
 
     def once(_: int) -> httpx.Response:
-        return httpx.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=60)
+        return HTTP.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=60)
 
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         replies = list(pool.map(once, range(100)))
@@ -344,7 +346,7 @@ def test_connections_that_say_nothing_or_nonsense(address: tuple[str, int], endp
         )
     half = socket.create_connection(address)
     half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-    reply = httpx.post(f"{endpoint.base_url}/chat/completions", json={"messages": HELLO, "max_tokens": 2}, timeout=20)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", json={"messages": HELLO, "max_tokens": 2}, timeout=20)
     assert reply.status_code == 200
     for connection in (*silent, half):
         connection.close()
@@ -353,11 +355,11 @@ def test_connections_that_say_nothing_or_nonsense(address: tuple[str, int], endp
 @pytest.mark.engine
 def test_ten_megabytes(endpoint: Endpoint) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "x" * (10 << 20)}]})
-    reply = httpx.post(f"{endpoint.base_url}/chat/completions", content=body, timeout=30)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=body, timeout=30)
     assert reply.status_code == 413
     assert "larger than 8 MiB" in message(reply)
     large = json.dumps({"messages": [{"role": "user", "content": "x " * (3 << 20)}]})
-    reply = httpx.post(f"{endpoint.base_url}/chat/completions", content=large, timeout=60)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=large, timeout=60)
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "context_length_exceeded"
 
@@ -367,7 +369,7 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
     url = f"{endpoint.base_url}/chat/completions"
 
     def leave(index: int) -> None:
-        with httpx.Client(timeout=30) as http, http.stream("POST", url, json={**LONG, "stream": True}) as reply:
+        with HTTP.stream("POST", url, json={**LONG, "stream": True}) as reply:
             for count, _ in enumerate(reply.iter_lines()):
                 if count > index:
                     return
@@ -378,9 +380,9 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
     for thread in threads:
         thread.join()
     began = time.monotonic()
-    assert httpx.post(url, json={"messages": HELLO, "max_tokens": 2}, timeout=20).status_code == 200
+    assert HTTP.post(url, json={"messages": HELLO, "max_tokens": 2}, timeout=20).status_code == 200
     assert time.monotonic() - began < 3
-    health = httpx.get(endpoint.base_url.removesuffix("/v1") + "/health").json()
+    health = HTTP.get(endpoint.base_url.removesuffix("/v1") + "/health").json()
     assert (health["requests"], health["waiting"]) == (0, 0)
 
 
@@ -388,7 +390,7 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
 def test_a_conversation_is_not_read_twice(endpoint: Endpoint) -> None:
     def talk(messages: list[dict[str, str]], **more: Any) -> Any:
         body = {"messages": messages, "max_tokens": 12, **more}
-        return httpx.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=30).json()
+        return HTTP.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=30).json()
 
     messages = [{"role": "user", "content": "Once upon a time " * 30}]
     first = talk(messages)

@@ -20,11 +20,12 @@ from backends.native import Native
 
 pytestmark = pytest.mark.engine
 
+HTTP = httpx.Client(timeout=60, trust_env=False)
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 def post(endpoint: Endpoint, path: str = "chat/completions", **body: Any) -> httpx.Response:
-    return httpx.post(f"{endpoint.base_url}/{path}", json=body, timeout=60)
+    return HTTP.post(f"{endpoint.base_url}/{path}", json=body, timeout=60)
 
 
 def message(reply: httpx.Response) -> str:
@@ -52,7 +53,7 @@ def test_chat_streamed_is_the_same_text(endpoint: Endpoint) -> None:
     whole = post(endpoint, messages=HELLO, max_tokens=40).json()["choices"][0]["message"]["content"]
     texts, last = [], {}
     body = {"messages": HELLO, "max_tokens": 40, "stream": True}
-    with httpx.stream("POST", f"{endpoint.base_url}/chat/completions", json=body) as reply:
+    with HTTP.stream("POST", f"{endpoint.base_url}/chat/completions", json=body) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in reply.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
@@ -109,7 +110,7 @@ def test_stop_strings(endpoint: Endpoint) -> None:
 def test_bad_requests(endpoint: Endpoint, body: bytes, said: str) -> None:
     for stream in (b"", b', "stream": true}'):
         content = body[:-1] + stream if stream and body.endswith(b'"}]}') else body
-        reply = httpx.post(f"{endpoint.base_url}/chat/completions", content=content)
+        reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=content)
         assert reply.status_code == 400
         assert re.search(said, message(reply))
 
@@ -123,16 +124,16 @@ def test_context_exceeded(endpoint: Endpoint) -> None:
 
 def test_unknown_fields_and_paths(endpoint: Endpoint) -> None:
     assert post(endpoint, messages=HELLO, max_tokens=2, top_k=64, tools=[], logit_bias={}).status_code == 200
-    assert message(httpx.get(f"{endpoint.base_url}/nothing")) == "Not Found"
-    assert httpx.get(f"{endpoint.base_url}/chat/completions").status_code == 405
+    assert message(HTTP.get(f"{endpoint.base_url}/nothing")) == "Not Found"
+    assert HTTP.get(f"{endpoint.base_url}/chat/completions").status_code == 405
 
 
 def test_models_health_metrics(endpoint: Endpoint, backend: Native) -> None:
-    (model,) = httpx.get(f"{endpoint.base_url}/models").json()["data"]
+    (model,) = HTTP.get(f"{endpoint.base_url}/models").json()["data"]
     assert model["id"] == "endless"
     assert model["drafter"] is True
     root = endpoint.base_url.removesuffix("/v1")
-    assert httpx.get(f"{root}/health").json()["status"] == "ok"
+    assert HTTP.get(f"{root}/health").json()["status"] == "ok"
     before = backend.stats(endpoint)
     post(endpoint, messages=HELLO, max_tokens=10)
     after = backend.stats(endpoint)
@@ -144,7 +145,7 @@ def test_models_health_metrics(endpoint: Endpoint, backend: Native) -> None:
 
 
 def running(endpoint: Endpoint) -> int:
-    return int(httpx.get(endpoint.base_url.removesuffix("/v1") + "/health").json()["requests"])
+    return int(HTTP.get(endpoint.base_url.removesuffix("/v1") + "/health").json()["requests"])
 
 
 @pytest.mark.parametrize("stream", [True, False])
