@@ -40,6 +40,8 @@ GRACE = 5.0
 STUCK = 900.0
 """Seconds without progress after which the engine hangs: reading 512 tokens with the largest model on a slow
 processor takes minutes."""
+LOG = "advisor-native-"
+"""How the names of temporary logs begin."""
 BEAT = 1.0
 """Seconds between two signs of life."""
 
@@ -92,6 +94,11 @@ def leave_with_parent() -> None:
         with contextlib.suppress(OSError):
             while os.read(0, 4096):
                 pass
+        # Nobody is left to read the log, or to take it away.
+        with contextlib.suppress(OSError):
+            log = Path("/proc/self/fd/2").readlink()
+            if log.name.startswith(LOG):
+                log.unlink()
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True, name="parent").start()

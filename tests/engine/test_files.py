@@ -9,6 +9,7 @@ import json
 import os
 import random
 import struct
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -204,7 +205,14 @@ MAKERS: list[Callable[[Bench], Case]] = [
 
 
 @pytest.mark.parametrize("index", range(COUNT))
-def test_a_mutated_file(endless_pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], index: int) -> None:
+def test_a_mutated_file(
+    endless_pair: Pair,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    index: int,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # logs of failures are kept for the user
     maker = MAKERS[index % len(MAKERS)]
     case = maker(Bench(endless_pair, tmp_path, index))
     argv = ["run", str(case.target), "hi", "--max-tokens", "2", "--threads", "1", "--json"]

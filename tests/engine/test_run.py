@@ -178,10 +178,14 @@ def test_ctrl_c_while_loading(endless_pair: Pair) -> None:
     assert ended(children[0], 0.5)
 
 
-def test_the_engine_does_not_outlive_a_killed_parent(endless_pair: Pair) -> None:
+def test_the_engine_does_not_outlive_a_killed_parent(
+    endless_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with answering(endless_pair) as (process, child):
         os.kill(process.pid, signal.SIGKILL)
         assert ended(child, 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_reader_that_leaves(endless_pair: Pair) -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.native.text import Form, Piece, Reader
@@ -36,6 +36,10 @@ values = st.recursive(
 objects = st.dictionaries(keys, values, max_size=5)
 
 
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@calm
 @given(objects)
 def test_any_arguments(arguments: dict[str, Any]) -> None:
     call = parse(f"call:some_tool{spelled(arguments)}")
@@ -85,6 +89,7 @@ def read(data: bytes, cuts: list[int], form: Form) -> tuple[str, str, list[Call]
     return text, thought, [e for e in found if isinstance(e, Call)], reader
 
 
+@calm
 @given(objects, st.lists(st.integers(0, 10**6), max_size=12))
 def test_pieces_cut_anywhere(arguments: dict[str, Any], cuts: list[int]) -> None:
     call = f"{CALL_BEGIN}call:f{spelled(arguments)}{CALL_END}"
