@@ -13,7 +13,6 @@ from advisor import __version__
 from advisor.budgets import usable_gpus
 from advisor.estimate import Estimate, mapped, repacked
 from advisor.machine import Basis
-from advisor.placement import drafter_held, second_compute
 from advisor.report import (
     Bytes,
     Count,
@@ -24,6 +23,8 @@ from advisor.report import (
     PlacementPart,
     SpeedPart,
     machine_part,
+    memory_use,
+    speed_part,
 )
 
 SCHEMA: Final = "advisor.estimate/1"
@@ -128,7 +129,7 @@ def document(found: Estimate, now: datetime | None = None) -> EstimateDocument:
             layers=found.load.layers,
         ),
         memory=memory_detail(found),
-        speed=speed_part(found),
+        speed=speed_part(found.speed) if found.speed else None,
         drafter=drafter_part(found),
         budget=tuple(msgspec.convert(msgspec.to_builtins(item), BudgetPart) for item in found.limits.items),
         basis=basis_of(found),
@@ -137,43 +138,15 @@ def document(found: Estimate, now: datetime | None = None) -> EstimateDocument:
 
 
 def memory_detail(found: Estimate) -> MemoryDetail:
-    """The parts as they are allocated; what the devices hold beyond the other parts is weights."""
-    load, placed = found.load, found.placement
-    total = placed.device_bytes + placed.host_bytes
-    drafter = drafter_held(load, placed.mode, found.limits)
-    compute = load.compute + second_compute(load, placed.mode, found.limits)
+    """The parts as `recommend` counts them, and finer."""
+    load = found.load
     return MemoryDetail(
-        weights_bytes=total - load.kv_cache - compute - drafter - load.projector,
-        kv_cache_bytes=load.kv_cache,
-        compute_bytes=compute,
-        drafter_bytes=drafter,
-        projector_bytes=load.projector,
-        total_bytes=total,
-        device_bytes=placed.device_bytes,
-        host_bytes=placed.host_bytes,
-        budget_bytes=placed.budget_bytes,
-        headroom_bytes=placed.headroom_bytes,
+        **msgspec.structs.asdict(memory_use(load, found.placement, found.limits)),
         kv_global_bytes=load.kv_global,
         kv_sliding_bytes=load.kv_sliding,
         output_bytes=load.output,
         mapped_bytes=mapped(found),
         repacked_bytes=repacked(found),
-    )
-
-
-def speed_part(found: Estimate) -> SpeedPart | None:
-    speed = found.speed
-    if speed is None:
-        return None
-    return SpeedPart(
-        depth_tokens=speed.depth_tokens,
-        decode_tokens_per_s=round(speed.decode, 2),
-        low=round(speed.low, 2),
-        high=round(speed.high, 2),
-        plain_tokens_per_s=round(speed.plain, 2),
-        drafter_gain=round(speed.drafter_gain, 3),
-        prefill_tokens_per_s=round(speed.prefill, 1),
-        full_context_tokens_per_s=round(speed.full, 2),
     )
 
 

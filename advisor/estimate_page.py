@@ -11,7 +11,7 @@ from rich.text import Text
 from advisor import terminal
 from advisor.budgets import in_words
 from advisor.estimate_document import EstimateDocument
-from advisor.terminal import BAR_WIDTH, LABEL_WIDTH, WIDEST, Slice
+from advisor.terminal import BAR_WIDTH, LABEL_WIDTH, WIDEST, Slice, memory_text
 from advisor.units import format_file_size
 
 GLYPHS = {
@@ -67,7 +67,7 @@ def facts(document: EstimateDocument, *, unicode: bool) -> Table:
         prompt = f"prompts about {terminal.two_digits(speed.prefill_tokens_per_s)} tok/s"
         table.add_row("", f"estimated {speed.depth_tokens:,} tokens into a text; {prompt}")
     slices = segments(document)
-    table.add_row("Memory", memory_text(document))
+    table.add_row("Memory", memory_text(document.memory, document.placement.mode))
     table.add_row("", terminal.bar(slices, BAR_WIDTH, unicode=unicode))
     table.add_row("", terminal.legend(slices, unicode=unicode))
     table.add_row(
@@ -90,16 +90,6 @@ def where(document: EstimateDocument) -> Text:
         "cpu": "on the processor",
     }[placed.mode]
     return Text.assemble(("yes", "bold"), f", {told}")
-
-
-def memory_text(document: EstimateDocument) -> Text:
-    memory = document.memory
-    used = memory.budget_bytes - memory.headroom_bytes
-    place = "main memory" if document.placement.mode == "cpu" else "GPU memory"
-    text = Text.assemble((in_words(used), "bold"), f" of {in_words(memory.budget_bytes)} {place} that may be used")
-    if memory.device_bytes and memory.host_bytes:
-        text.append(f"; {in_words(memory.host_bytes)} main memory")
-    return text
 
 
 def segments(document: EstimateDocument) -> list[Slice]:

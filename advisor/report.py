@@ -14,10 +14,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from advisor import __version__
+from advisor.budgets import Budget
 from advisor.candidates import Candidate, Code, Prefer, Rejected
+from advisor.footprint import Footprint
 from advisor.machine import Basis, Machine
-from advisor.placement import Mode, drafter_held, second_compute, usable_gpus
+from advisor.placement import Mode, Placement, drafter_held, second_compute, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
+from advisor.speed import Speed
 from advisor.upgrade import NextStep
 
 if TYPE_CHECKING:
@@ -337,8 +340,8 @@ def recommendation_part(
             cpu_expert_layers=pick.placement.cpu_expert_layers,
             layers=pick.load.layers,
         ),
-        memory=memory_use(pick),
-        speed=speed_part(pick),
+        memory=memory_use(pick.load, pick.placement, pick.limits),
+        speed=speed_part(pick.speed),
         quality=QualityPart(score=round(pick.quality, 1), benchmarks=pick.benchmarks),
         cost=cost_part(pick, price),
         basis=basis_of(pick, ranking.machine),
@@ -385,12 +388,11 @@ def drafter_part(pick: Candidate) -> DrafterPart:
     )
 
 
-def memory_use(pick: Candidate) -> MemoryUse:
+def memory_use(load: Footprint, placed: Placement, limits: Budget) -> MemoryUse:
     """The parts as they are allocated; whatever the two devices hold beyond the other parts is weights."""
-    load, placed = pick.load, pick.placement
     total = placed.device_bytes + placed.host_bytes
-    drafter_bytes = drafter_held(load, placed.mode, pick.limits)
-    compute = load.compute + second_compute(load, placed.mode, pick.limits)
+    drafter_bytes = drafter_held(load, placed.mode, limits)
+    compute = load.compute + second_compute(load, placed.mode, limits)
     return MemoryUse(
         weights_bytes=total - load.kv_cache - compute - drafter_bytes - load.projector,
         kv_cache_bytes=load.kv_cache,
@@ -405,8 +407,7 @@ def memory_use(pick: Candidate) -> MemoryUse:
     )
 
 
-def speed_part(pick: Candidate) -> SpeedPart:
-    speed = pick.speed
+def speed_part(speed: Speed) -> SpeedPart:
     return SpeedPart(
         depth_tokens=speed.depth_tokens,
         decode_tokens_per_s=round(speed.decode, 2),

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from advisor.machine import Record
 from advisor.placement import in_words
-from advisor.report import CostPart, Document, MachinePart, RecommendationPart, RejectedPart
+from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart
 from advisor.units import format_file_size
 
 WIDEST = 96
@@ -118,7 +118,7 @@ def facts(pick: RecommendationPart, trades: tuple[str, ...] = (), *, unicode: bo
     table.add_row("", Text(speed_details(pick), style="dim"))
     table.add_row()
     parts = segments(pick)
-    table.add_row("Memory", memory_text(pick))
+    table.add_row("Memory", memory_text(pick.memory, pick.placement.mode))
     table.add_row("", bar(parts, BAR_WIDTH, unicode=unicode))
     table.add_row("", legend(parts, unicode=unicode))
     table.add_row()
@@ -184,11 +184,10 @@ def rate(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits are enough for an estimate
 
 
-def memory_text(pick: RecommendationPart) -> Text:
+def memory_text(memory: MemoryUse, mode: str) -> Text:
     """How full the memory is that counts, and what else is used."""
-    memory = pick.memory
     used = memory.budget_bytes - memory.headroom_bytes
-    where = "main memory" if pick.placement.mode == "cpu" else "GPU memory"
+    where = "main memory" if mode == "cpu" else "GPU memory"
     text = Text.assemble((in_words(used), "bold"), f" of {in_words(memory.budget_bytes)} {where} that may be used")
     if memory.device_bytes and memory.host_bytes:
         text.append(f"; {in_words(memory.host_bytes)} main memory")
