@@ -111,15 +111,34 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
         gpu = uses_gpus(terms, machine)
     seen = machine if gpu else without_gpus(machine)
     qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
-    site = Site(
-        machine=seen, limits=budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog=catalog, qualities=qualities
-    )
+    return survey(seen, budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog, terms.reserve_bytes, qualities)
+
+
+def survey(
+    seen: Machine, limits: Budget, catalog: Catalog, reserve: int | None, qualities: dict[str, float] | None = None
+) -> Site:
+    """The site of a machine as the backend sees it, and of its fastest card by itself where there are several."""
+    site = Site(machine=seen, limits=limits, catalog=catalog, qualities=qualities or {})
     cards = usable_gpus(seen)
-    if len(cards) < 2 or site.limits.unified:  # noqa: PLR2004 - several
+    if len(cards) < 2 or limits.unified:  # noqa: PLR2004 - several
         return site
     one = msgspec.structs.replace(seen, gpus=(max(cards, key=lambda gpu: gpu.bandwidth_bytes_per_s or 0),))
-    limits = budget(one, reserve=terms.reserve_bytes)
-    return msgspec.structs.replace(site, alone=msgspec.structs.replace(site, machine=one, limits=limits))
+    alone = msgspec.structs.replace(site, machine=one, limits=budget(one, reserve=reserve))
+    return msgspec.structs.replace(site, alone=alone)
+
+
+def settle(load: Footprint, site: Site) -> tuple[Site, Placement | None]:
+    """Where it goes: the fastest card alone if that holds everything, else the whole site; None if it does not fit."""
+    if site.alone is not None:
+        placed = place(load, site.alone.limits)
+        if placed is not None and placed.mode == "gpu":
+            return site.alone, placed
+    return site, place(load, site.limits)
+
+
+def gpus_used(site: Site, placed: Placement) -> tuple[int, ...]:
+    """The indexes of the GPUs that a placement uses."""
+    return () if placed.mode == "cpu" else tuple(gpu.index for gpu in usable_gpus(site.machine))
 
 
 def uses_gpus(terms: Terms, machine: Machine) -> bool:
@@ -201,32 +220,14 @@ def configuration(
 ) -> Candidate | None:
     """One file, with this drafter or none, placed and timed; None where it does not fit."""
     load = demand(model, quant, terms, file)
-    if site.alone is not None:
-        placed = place(load, site.alone.limits)
-        if placed is not None and placed.mode == "gpu":
-            others = len(site.limits.cards) - 1
-            only = configured(model, quant, terms, site.alone, file=file, load=load, placed=placed)
-            return msgspec.structs.replace(only, idle_gpus=others)
-    placed = place(load, site.limits)
-    return configured(model, quant, terms, site, file=file, load=load, placed=placed) if placed else None
-
-
-def configured(
-    model: ModelProfile,
-    quant: Quant,
-    terms: Terms,
-    site: Site,
-    *,
-    file: DrafterFile | None,
-    load: Footprint,
-    placed: Placement,
-) -> Candidate:
-    """The configuration placed so, timed and rated."""
+    settled, placed = settle(load, site)
+    if placed is None:
+        return None
     setup = Setup(
         architecture=model.architecture,
         weights=load.weights,
         placement=placed,
-        machine=site.machine,
+        machine=settled.machine,
         devices=site.catalog.devices,
         kv_type=terms.kv_type,
         depth_tokens=min(DEFAULT_DEPTH, terms.context_tokens),
@@ -246,8 +247,9 @@ def configured(
         drafter=choice,
         load=load,
         placement=placed,
-        limits=site.limits,
-        gpus=tuple(gpu.index for gpu in usable_gpus(site.machine)) if placed.mode != "cpu" else (),
+        limits=settled.limits,
+        gpus=gpus_used(settled, placed),
+        idle_gpus=len(site.limits.cards) - 1 if settled is site.alone else 0,
         speed=speed,
         quality=100 * scores * quant.quality,
         benchmarks={name: model.benchmarks[name] for name in terms.use_case.weights if name in model.benchmarks},

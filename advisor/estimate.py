@@ -11,12 +11,12 @@ import msgspec
 
 from advisor import shapes, simulate
 from advisor.budgets import Budget, budget, in_words
-from advisor.candidates import CPU_ONLY_BACKENDS, Site, without_gpus
+from advisor.candidates import CPU_ONLY_BACKENDS, Site, gpus_used, settle, survey, without_gpus
 from advisor.catalog import Catalog
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
-from advisor.placement import Placement, place, wanted
+from advisor.placement import Placement, wanted
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 from advisor.subject import Draft, Subject
@@ -40,7 +40,8 @@ class Question(Record, frozen=True, kw_only=True):
 
 
 class Estimate(Record, frozen=True, kw_only=True):
-    """The answer. `fits` false: `placement` is what it would take, and there is no speed."""
+    """The answer. `fits` false: `placement` is what it would take, and there is no speed. `gpus`: the
+    indexes of those that are used."""
 
     subject: Subject
     question: Question
@@ -48,6 +49,7 @@ class Estimate(Record, frozen=True, kw_only=True):
     limits: Budget
     load: Footprint
     placement: Placement
+    gpus: tuple[int, ...]
     fits: bool
     speed: Speed | None
     draft: Draft | None
@@ -117,13 +119,13 @@ def site(asked: Question, machine: Machine, catalog: Catalog) -> Site:
     """The machine as the backend sees it, and what of it may be filled."""
     gpu = asked.backend.name not in CPU_ONLY_BACKENDS
     seen = machine if gpu else without_gpus(machine)
-    return Site(machine=seen, limits=budget(machine, gpu=gpu, reserve=asked.reserve), catalog=catalog)
+    return survey(seen, budget(machine, gpu=gpu, reserve=asked.reserve), catalog, asked.reserve)
 
 
 def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site) -> Estimate:
     """The configuration with this drafter or none."""
     load = demand(subject, asked, draft)
-    placed = place(load, where.limits)
+    where, placed = settle(load, where)
     speed = None
     if placed is not None:
         setup = Setup(
@@ -144,6 +146,7 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
         limits=where.limits,
         load=load,
         placement=placed or wanted(load, where.limits),
+        gpus=gpus_used(where, placed) if placed else (),
         fits=placed is not None,
         speed=speed,
         draft=draft,

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Meta
 
 from advisor import __version__
-from advisor.budgets import usable_gpus
 from advisor.estimate import Estimate, mapped, repacked
 from advisor.machine import Basis
 from advisor.report import (
@@ -123,7 +122,7 @@ def document(found: Estimate, now: datetime | None = None) -> EstimateDocument:
         fits=found.fits,
         placement=PlacementPart(
             mode=placed.mode,
-            gpus=tuple(gpu.index for gpu in usable_gpus(found.machine)) if placed.mode != "cpu" else (),
+            gpus=found.gpus,
             gpu_layers=placed.gpu_layers,
             cpu_expert_layers=placed.cpu_expert_layers,
             layers=found.load.layers,

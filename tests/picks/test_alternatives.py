@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from advisor import estimate
 from advisor.catalog import load
 from advisor.errors import NoBackend, NothingFits, UsageError
 from advisor.machine import Availability, Machine
 from advisor.ranking import Ranking, Request, rank
+from advisor.subject import from_catalogue
 from tests.head.machines import NAMED, real, simulated
 
 CATALOG = load()
@@ -216,3 +218,12 @@ class TestSeveralCards:
         entry = ask("2x RTX 3090, 128GB", model="31b", prefer="quality").recommendations[0]
         assert "Q8" in entry.candidate.quant.name
         assert entry.candidate.gpus == (0, 1)
+
+    def test_an_estimate_places_as_the_recommendation_does(self) -> None:
+        machine = self.unlike()
+        pick = rank(Request(model="26b"), machine, CATALOG).recommendations[0].candidate
+        about = from_catalogue(CATALOG.model("26b"), pick.quant.name)
+        asked = estimate.question(about, msgspec.structs.replace(NATIVE, name="llama.cpp"))
+        found = estimate.attempt(about, asked, None, estimate.site(asked, machine, CATALOG))
+        assert found.gpus == pick.gpus == (1,)
+        assert found.placement.mode == "gpu"
