@@ -64,7 +64,8 @@ class Gpu(Record, frozen=True, kw_only=True):
 class Availability(Record, frozen=True, kw_only=True):
     """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter.
 
-    `build`: what its installed build computes on (`CPU`, `CUDA`, ...), where it tells.
+    `build`: what its installed build computes on (`CPU`, `CUDA`, ...), where it tells. `features`: what its version can
+    do, where that differs. `host`: the other machine that it runs on, whose hardware is not known here.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Availability(Record, frozen=True, kw_only=True):
     path: str | None = None
     hint: str | None = None
     build: str | None = None
+    features: tuple[str, ...] = ()
+    host: str | None = None
 
 
 class Problem(Record, frozen=True, kw_only=True):

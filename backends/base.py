@@ -11,9 +11,13 @@ import abc
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from advisor.errors import AdvisorError, NoBackend, RuntimeFailed, unknown_name
 from advisor.machine import Availability, Record
+
+if TYPE_CHECKING:
+    from advisor.client import Client
 
 GROUP = "advisor.backends"
 
@@ -22,9 +26,10 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Model(Record, frozen=True, kw_only=True):
-    """What is to be run: files on this machine.
+    """What is to be run: files on this machine, or what a runtime's own library has.
 
-    `draft_tokens`: tokens drafted per round, 0 for plain decoding.
+    `draft_tokens`: tokens drafted per round, 0 for plain decoding. `tag`: the target's name in that library; `target`
+    is then no file of this machine. `sampling`: what requests that ask for nothing else get.
     """
 
     name: str
@@ -33,6 +38,8 @@ class Model(Record, frozen=True, kw_only=True):
     projector: Path | None = None
     draft_tokens: int = 0
     context_tokens: int = 4096
+    tag: str = ""
+    sampling: dict[str, float] = {}
 
 
 class Options(Record, frozen=True, kw_only=True):
@@ -68,7 +75,10 @@ class LaunchPlan(Record, frozen=True, kw_only=True):
 
 
 class Endpoint(Record, frozen=True, kw_only=True):
-    """A running server. `base_url` ends in `/v1`; `api_key`: what it wants to be shown, where it wants one."""
+    """A running server. `base_url` ends in `/v1`; `api_key`: what it wants to be shown, where it wants one.
+
+    `pid` None: it ends with the process that started it. 0: the server was there before, and stays.
+    """
 
     base_url: str
     model: str
@@ -81,7 +91,10 @@ class Endpoint(Record, frozen=True, kw_only=True):
 
 
 class Stats(Record, frozen=True, kw_only=True):
-    """Counters since the endpoint started; `drafter_active` is a fact (drafted > 0), not a setting."""
+    """Counters since the endpoint started; `drafter_active` is a fact (drafted > 0), not a setting.
+
+    `unknown`: why nothing could be counted; empty where it was.
+    """
 
     predicted_tokens: int
     predicted_per_second: float | None = None
@@ -90,12 +103,32 @@ class Stats(Record, frozen=True, kw_only=True):
     accepted_per_position: tuple[float, ...] = ()
     drafter_active: bool = False
     memory_bytes: int | None = None
+    unknown: str = ""
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """Whether an endpoint drafts, and how that is known. `active` None: it cannot be known."""
+
+    active: bool | None
+    reason: str
+
+
+class Held(Record, frozen=True, kw_only=True):
+    """A model in a runtime's own library. `size`: bytes on disk. `drafter`: one is attached; None: it does not tell."""
+
+    name: str
+    quant: str
+    size: int
+    drafter: bool | None = None
+    loaded: bool = False
 
 
 class Backend(abc.ABC):
     """One runtime. Methods raise `AdvisorError`s only."""
 
     name: str
+    shared: bool = False
+    """Its server has a life and an address of its own, and serves others too."""
 
     @abc.abstractmethod
     def detect(self) -> Availability:
@@ -119,6 +152,32 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def stats(self, endpoint: Endpoint) -> Stats:
         """What the endpoint counted so far."""
+
+    def client(self, endpoint: Endpoint) -> Client | None:  # noqa: ARG002 - for those who override it
+        """A client with a dialect of its own, where the OpenAI one would not see what counts. Default: none."""
+        return None
+
+    def drafting(self, endpoint: Endpoint) -> Verdict | None:  # noqa: ARG002
+        """Whether the drafter works, where an answer that counts no drafts does not mean that there were none; may take
+        as long as a few answers. Default: replies count them."""
+        return None
+
+    def gone(self, endpoint: Endpoint) -> bool:  # noqa: ARG002
+        """Whether an endpoint without a process of its own has ended. Default: no."""
+        return False
+
+    def held(self) -> tuple[Held, ...]:
+        """The models in the runtime's own library. Default: it keeps none.
+
+        Raises:
+            AdvisorError: it cannot be asked.
+        """
+        return ()
+
+    def remove(self, endpoint: Endpoint) -> tuple[str, ...]:  # noqa: ARG002
+        """Take away what `prepare` made for a stopped endpoint, and nothing else; returns the names. Default: nothing
+        was made."""
+        return ()
 
     def cause(self, endpoint: Endpoint) -> AdvisorError:
         """Why an endpoint no longer answers; may take a second to find out. Default: that it does not."""
