@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.errors import AdvisorError, NoBackend, RuntimeFailed, unknown_name
-from advisor.machine import Availability, Record
+from advisor.machine import Availability, Gpu, Record
 
 if TYPE_CHECKING:
     from advisor.client import Client
@@ -43,20 +43,27 @@ class Model(Record, frozen=True, kw_only=True):
 
 
 class Options(Record, frozen=True, kw_only=True):
-    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend.
+    """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend; 0: on
+    the processor only. `gpus`: the cards to use, all that there are where it is empty.
 
     `cpu_expert_layers`: layers whose experts stay in main memory. `sequences`: conversations at once, each with the
-    whole context. `extra`: passed on to the runtime as they are. `detached`: it outlives this process. `log`: where the
-    runtime writes, None for a file of the backend's own.
+    whole context. `cache_bytes`, `checkpoints`: main memory for prompts that were read before, and states to go back
+    to in each conversation; None: by the backend. `api_key`: asked of all who come; it is never shown. `extra`: passed
+    on to the runtime as they are. `detached`: it outlives this process. `log`: where the runtime writes, None for a
+    file of the backend's own.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     threads: int | None = None
+    gpus: tuple[Gpu, ...] = ()
     gpu_layers: int | None = None
     cpu_expert_layers: int = 0
     kv_type: str = "f16"
     sequences: int = 1
+    cache_bytes: int | None = None
+    checkpoints: int | None = None
+    api_key: str | None = None
     extra: tuple[str, ...] = ()
     detached: bool = False
     log: Path | None = None
@@ -88,6 +95,23 @@ class Endpoint(Record, frozen=True, kw_only=True):
     log: Path | None = None
     drafter: bool = False
     api_key: str | None = None
+
+
+def _unseen(_what: str, _done: int, _size: int | None) -> None: ...
+
+
+def _unheard(_endpoint: Endpoint) -> None: ...
+
+
+class Watch(Record, frozen=True, kw_only=True):
+    """Who wants to know how a start goes. `progress`: told of bytes in memory and in all. `spawned`: told of the
+    process as soon as there is one, long before it answers; nothing of it runs on its own before this returns."""
+
+    progress: Progress = _unseen
+    spawned: Callable[[Endpoint], None] = _unheard
+
+
+UNWATCHED = Watch()
 
 
 class Stats(Record, frozen=True, kw_only=True):
@@ -142,8 +166,11 @@ class Backend(abc.ABC):
         """Fetch or create what the plan needs; resumable. Default: nothing to do."""
 
     @abc.abstractmethod
-    def start(self, plan: LaunchPlan) -> Endpoint:
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """Start it and return once it answers.
+
+        Args:
+            watch: told of the process before anything is loaded, and of the loading.
 
         Raises:
             RuntimeFailed: with the last useful log lines.

@@ -11,7 +11,7 @@ import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
-from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
+from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
 from backends.llama_cpp import binary, flags
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LlamaCpp(Backend):
             backend=self.name, model=model, options=options, argv=argv, command=flags.quoted(argv, options.extra)
         )
 
-    def start(self, plan: LaunchPlan) -> Endpoint:
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Backend.start`; headers and version are checked before anything is started.
 
         Raises:

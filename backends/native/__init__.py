@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
-from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
+from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
 
 if TYPE_CHECKING:
     from backends.native.process import Process
@@ -87,7 +87,7 @@ class Native(Backend):
         argv += options.extra
         return LaunchPlan(backend=self.name, model=model, options=options, argv=tuple(argv), command=shlex.join(argv))
 
-    def start(self, plan: LaunchPlan) -> Endpoint:
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:  # noqa: ARG002 - it loads in a moment
         """As `Backend.start`; the files' headers are checked before any process is started.
 
         Raises:
