@@ -21,3 +21,26 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "gemma-advisor"
     return Path.home() / ".cache" / "gemma-advisor"
+
+
+STATE = "GEMMA_ADVISOR_STATE"
+"""Names the folder for state, where the usual one will not do."""
+
+
+def state_folder() -> Path:
+    """What cannot be made again: sessions, measurements; it may not exist yet.
+
+    The folder that `platformdirs` names, whose import would take longer than all that is read there.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    if given := os.environ.get(STATE):
+        return Path(given)
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "gemma-advisor"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "gemma-advisor"
+    given = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(given) if given.strip() else Path.home() / ".local" / "state") / "gemma-advisor"

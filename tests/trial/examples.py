@@ -1,0 +1,24 @@
+"""Measurements for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from advisor.measurements import FileId, Measurement
+
+MACHINE = "0123456789ab"
+
+
+def measurement(**fields: Any) -> Measurement:
+    given: dict[str, Any] = {
+        "source": "trial",
+        "date": "2026-11-23T17:00:00Z",
+        "model": "12b",
+        "quant": "QAT-Q4_0",
+        "target": FileId(name="model.gguf", size=7_000_000_000, mark="a" * 16),
+        "backend": "llama.cpp",
+        "build": "1.2",
+        "machine": MACHINE,
+        "tokens_per_s": 30.0,
+    }
+    return Measurement(**given | fields)
