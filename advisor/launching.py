@@ -151,8 +151,8 @@ def _options(order: Order) -> Options:
 
 
 def _own_file(order: Order) -> Setup:
-    """A GGUF of the user's own, placed as the estimate says. Its drafter is the one given, or none."""
-    from advisor import gguf, subject  # noqa: PLC0415
+    """A GGUF of the user's own, placed as the estimate says. Its drafter is the one given, or one that is here."""
+    from advisor import gguf, pairing, subject  # noqa: PLC0415
 
     path = Path(order.model or "").expanduser()
     if order.quant is not None:
@@ -161,8 +161,11 @@ def _own_file(order: Order) -> Setup:
         raise UsageError("--projector fetches the catalogue's file", hint="with a file of your own: -- --mmproj FILE")
     where = _site(order)
     about = subject.from_header(gguf.read_whole(path), "local file", where.catalog)
-    found = _estimate(order, about, where, none_known="none was given")
-    return _placed(order, found, path, order.drafter if found.draft else None)
+    match = pairing.of(path, order.drafter) if _drafting(order) else None
+    order = msgspec.structs.replace(order, drafter=match.path if match else None)
+    found = _estimate(order, about, where, none_known="none was given, and none that belongs to it is here")
+    setup = _placed(order, found, path, order.drafter if found.draft else None)
+    return msgspec.structs.replace(setup, files=pairing.files(path, match if setup.model.drafter else None))
 
 
 def _of_catalogue(order: Order, *, strict: bool) -> Setup:

@@ -6,17 +6,16 @@ fetched, the header of the remote file must say that it is what it should be.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
-
-from advisor import __version__, download, gguf, remote, shelves
+from advisor import download, gguf, hub, remote, shelves
 from advisor.errors import DownloadFailed, RuntimeFailed
 from advisor.gguf import Header
+from advisor.hub import Listing, Upload
 from advisor.machine import Record
 from advisor.profile import DrafterFile, ModelProfile, Projector, Quant
 from advisor.units import format_file_size
@@ -46,7 +45,8 @@ class Wanted(Record, frozen=True, kw_only=True):
 
 
 class File(Record, frozen=True, kw_only=True):
-    """A file that is here, or where it will be. `source`: who keeps it, or `download`."""
+    """A file that is here, or where it will be. `source`: who keeps it, or `download`.
+    `note`: what the user should know of it."""
 
     role: Role
     repo: str
@@ -55,26 +55,11 @@ class File(Record, frozen=True, kw_only=True):
     path: Path
     source: str
     sha256: str = ""
+    note: str = ""
 
     @property
     def here(self) -> bool:
         return self.source != "download"
-
-
-class Upload(Record, frozen=True, kw_only=True):
-    """One file of a repository. `size` in bytes."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-class Listing(Record, frozen=True, kw_only=True):
-    """What a repository holds now."""
-
-    repo: str
-    commit: str
-    uploads: tuple[Upload, ...]
 
 
 Lister = Callable[[str], Listing]
@@ -109,11 +94,11 @@ def locate(wanted: Iterable[Wanted], *, lister: Lister | None = None, strict: bo
         DownloadFailed: a repository cannot be read, or no longer has the file.
         RuntimeFailed: what it has is something else than it should be.
     """
-    read = lister or listing
+    read = lister or hub.listing
     known: dict[str, Listing] = {}
     found: list[File] = []
     for each in wanted:
-        if shelved := shelves.find(each.repo, each.file, each.size, ARCHITECTURES[each.role]):
+        if shelved := shelves.find(each.repo, each.file, each.size, partial(suits, each)):
             found.append(_file(each, each.file, shelved.path, shelved.source))
             continue
         try:
@@ -143,7 +128,7 @@ def _uploaded(wanted: Wanted, there: Listing) -> list[File]:
     """What to fetch for it, after a look at its header: all parts, where it is split."""
     upload = choose(wanted, there)
     if upload.name != wanted.file and (
-        shelved := shelves.find(wanted.repo, upload.name, upload.size, ARCHITECTURES[wanted.role])
+        shelved := shelves.find(wanted.repo, upload.name, upload.size, partial(suits, wanted))
     ):
         return [_file(wanted, upload.name, shelved.path, shelved.source)]
     check(wanted, upload.name)
@@ -189,60 +174,7 @@ def _same_kind(wanted: Wanted, upload: Upload) -> bool:
     return upload.name.lower().endswith(f"{quant}.gguf")
 
 
-# ---- The Hub
-
-
-def token() -> str | None:
-    """The user's token: HF_TOKEN, or what `hf auth login` keeps."""
-    from huggingface_hub import get_token  # noqa: PLC0415 - half a second, for those who download
-
-    return get_token()
-
-
-def listing(repo: str) -> Listing:
-    """What the Hub (HF_ENDPOINT) says that a repository holds.
-
-    Raises:
-        DownloadFailed: offline, not allowed, not there, or the Hub fails.
-    """
-    remote.address(f"hf:{repo}/any.gguf")  # says so where HF_HUB_OFFLINE is set
-    from huggingface_hub import HfApi  # noqa: PLC0415
-
-    try:
-        info = HfApi(endpoint=remote.hub(), token=token() or False).model_info(repo, files_metadata=True, timeout=30)
-    except Exception as error:  # the client's errors are of three libraries
-        raise explained(error, repo) from error
-    uploads = [
-        Upload(name=one.rfilename, size=one.size or 0, sha256=one.lfs.sha256 if one.lfs else "")
-        for one in info.siblings or ()
-    ]
-    return Listing(repo=repo, commit=info.sha or "main", uploads=tuple(uploads))
-
-
-def explained(error: Exception, repo: str) -> DownloadFailed:
-    """What a failure of huggingface_hub means."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
-        wait = error.response.headers.get("Retry-After", "")  # type: ignore[attr-defined]
-        if status == download.BUSY and wait:
-            return DownloadFailed(f"the Hub is busy for another {wait} seconds", hint="try again then")
-        return download.refused(status, repo, page=f"{remote.hub()}/{repo}")
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DownloadFailed(
-        f"{remote.hub()} cannot be reached: {text}",
-        hint="check the network; with HF_HUB_OFFLINE=1 only files that are here are used",
-    )
-
-
-@contextlib.contextmanager
-def client() -> Iterator[httpx.Client]:
-    """For the Hub and where it redirects to; the token goes to the Hub alone."""
-    headers = {"User-Agent": f"gemma-advisor/{__version__}", "Accept-Encoding": "identity"}
-    if key := token():
-        headers["Authorization"] = f"Bearer {key}"
-    timeout = httpx.Timeout(download.STALL_S, connect=remote.TIMEOUT_S)
-    with httpx.Client(follow_redirects=True, timeout=timeout, headers=headers) as made:
-        yield made
+# ---- What the Hub has
 
 
 def check(wanted: Wanted, name: str) -> None:
@@ -251,7 +183,7 @@ def check(wanted: Wanted, name: str) -> None:
     Raises:
         RuntimeFailed: it is something else; the message says what.
     """
-    with client() as http:
+    with hub.client() as http:
         header = remote.read(http, remote.address(f"hf:{wanted.repo}/{name}"), part=False)
     place = f"{wanted.repo}/{name}"
     hint = "nothing was fetched; choose another --quant, or give a file with --drafter"
@@ -264,6 +196,12 @@ def check(wanted: Wanted, name: str) -> None:
     width = _width(header, wanted.role)
     if width and width != wanted.width:
         raise RuntimeFailed(f"{place} is made for a width of {width}, this model's is {wanted.width}", hint=hint)
+
+
+def suits(wanted: Wanted, header: Header) -> bool:
+    """Whether a header is that of the wanted file: its kind and, where it tells, its width."""
+    width = _width(header, wanted.role)
+    return header.architecture in ARCHITECTURES[wanted.role] and width in (0, wanted.width)
 
 
 def _width(header: Header, role: Role) -> int:
@@ -324,7 +262,7 @@ def _fetch(file: File, progress: Progress) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         if not _blob(file).is_file():
-            with client() as http:
+            with hub.client() as http:
                 download.download(
                     http,
                     remote.address(f"hf:{file.repo}/{file.file}"),
@@ -341,11 +279,15 @@ def _link(file: File) -> None:
     """Let huggingface_hub enter the file into its cache under its name."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
-    options: dict[str, Any] = {"endpoint": remote.hub(), "token": token() or False, "cache_dir": shelves.hub_cache()}
+    options: dict[str, Any] = {
+        "endpoint": remote.hub(),
+        "token": hub.token() or False,
+        "cache_dir": shelves.hub_cache(),
+    }
     try:
-        made = Path(hf_hub_download(file.repo, file.file, **options))
+        made = Path(hf_hub_download(file.repo, file.file, cache_dir=shelves.hub_cache(), **options))
     except Exception as error:
-        raise explained(error, file.repo) from error
+        raise hub.explained(error, file.repo) from error
     if made != file.path and not file.path.exists():
         raise DownloadFailed(f"{file.repo} was changed while {file.file} was fetched", hint="try again")
 

@@ -130,6 +130,7 @@ def file_lines(setup: Setup) -> list[str]:
     lines = [
         f"{file.role:<9} {Path(file.file).name}, {format_file_size(file.size)}, "
         + (f"here ({file.source})" if file.here else f"from {file.repo}")
+        + (f"; {file.note}" if file.note else "")
         for file in setup.files
     ]
     missing = store.missing_bytes(setup.files)

@@ -1,0 +1,105 @@
+"""Which drafter goes with a target of the user's own: one that is on this machine already.
+
+A drafter belongs to a target by architecture, width and vocabulary (`gguf.checked_drafter`). Of several, the one that
+was trained as the target was is taken: QAT with QAT.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from advisor import gguf, shelves
+from advisor.errors import AdvisorError
+from advisor.gguf import Header
+from advisor.machine import Record
+from advisor.store import File
+
+BESIDE, GIVEN = shelves.BESIDE, "given"
+UNLIKE = "one of the two is a QAT file and the other is not, so fewer drafts may be right"
+QAT = "qat"
+REPOSITORY = re.compile(r"models--.+|.+-gguf", re.IGNORECASE)
+"""Folders that are named as a repository is: its name says how the files in it were made."""
+
+
+class Match(Record, frozen=True, kw_only=True):
+    """A drafter that fits, and who keeps it. `size`: bytes. `alike`: trained as the target was; None: nothing tells."""
+
+    path: Path
+    source: str
+    size: int
+    alike: bool | None = None
+
+    @property
+    def words(self) -> str:
+        """In one line."""
+        return "; ".join(part for part in (f"{self.path.name} ({self.source})", self.note) if part)
+
+    @property
+    def note(self) -> str:
+        return UNLIKE if self.alike is False else ""
+
+
+def of(target: Path, given: Path | None) -> Match | None:
+    """The drafter that the user gave, as it is, or the best one that is here.
+
+    Raises:
+        RuntimeFailed: the file given is missing or damaged. Whether it belongs to the target is for `gguf.pair` to say.
+    """
+    if given is None:
+        return find(target)
+    header = gguf.read(given)
+    kind = alike(gguf.read(target), header)
+    return Match(path=given, source=GIVEN, size=header.total_bytes, alike=kind)
+
+
+def find(target: Path) -> Match | None:
+    """The best drafter on this machine for a target; None where there is none, or where the target is no Gemma 4."""
+    try:
+        model = gguf.checked_target(gguf.read_whole(target))
+    except AdvisorError:
+        return None
+    fitting = [match for each in shelves.drafters(target) if (match := _match(each, model))]
+    return min(fitting, key=_rank, default=None)
+
+
+def _rank(match: Match) -> tuple[int, bool, int]:
+    """QAT with QAT, then what the user put beside it, then the smaller one: it is read for every drafted token."""
+    return (True, None, False).index(match.alike), match.source != BESIDE, match.size
+
+
+def _match(found: shelves.Shelved, model: Header) -> Match | None:
+    try:
+        header = gguf.checked_drafter(gguf.read(found.path), model)
+    except AdvisorError:
+        return None
+    return Match(path=found.path, source=found.source, size=header.total_bytes, alike=alike(model, header))
+
+
+def alike(model: Header, drafter: Header) -> bool | None:
+    """Whether both are QAT files or neither is; None where the names and metadata of one do not tell."""
+    kinds = is_qat(model), is_qat(drafter)
+    return None if None in kinds else kinds[0] == kinds[1]
+
+
+def is_qat(header: Header) -> bool | None:
+    """Whether a file is of a model that was trained for its few bits; None where nothing tells.
+
+    The word is in the file's name, its metadata or its repository's name; a repository without it has none such.
+    """
+    repositories = [part for part in header.path.parts[-5:-1] if REPOSITORY.fullmatch(part)]
+    said = [value for key, value in header.values.items() if key.startswith("general.") and isinstance(value, str)]
+    if any(QAT in text.lower() for text in (header.path.name, *repositories, *said)):
+        return True
+    return False if repositories else None
+
+
+def files(target: Path, drafter: Match | None) -> tuple[File, ...]:
+    """Both as files that are here, for those who list them."""
+    size = gguf.read_whole(target).total_bytes
+    own = File(role="target", repo="", file=target.name, size=size, path=target, source=GIVEN)
+    if drafter is None:
+        return (own,)
+    other = File(role="drafter", repo="", file=drafter.path.name, size=drafter.size, path=drafter.path,
+                 source=drafter.source, note=drafter.note)  # fmt: skip
+    return own, other
