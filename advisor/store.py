@@ -279,13 +279,9 @@ def _link(file: File) -> None:
     """Let huggingface_hub enter the file into its cache under its name."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
-    options: dict[str, Any] = {
-        "endpoint": remote.hub(),
-        "token": hub.token() or False,
-        "cache_dir": shelves.hub_cache(),
-    }
+    places: dict[str, Any] = {"endpoint": remote.hub(), "cache_dir": shelves.hub_cache()}
     try:
-        made = Path(hf_hub_download(file.repo, file.file, cache_dir=shelves.hub_cache(), **options))
+        made = Path(hf_hub_download(file.repo, file.file, token=hub.token() or False, **places))
     except Exception as error:
         raise hub.explained(error, file.repo) from error
     if made != file.path and not file.path.exists():
