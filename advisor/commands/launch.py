@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import launching, sessions, shelves, store
+from advisor import launching, licences, sessions, shelves, store
 from advisor.commands.run import parse_drafts, usable
 from advisor.errors import Interrupted, UsageError
 from advisor.launching import Order, Proof, Setup
@@ -117,6 +117,8 @@ def fetch(setup: Setup) -> None:
         return
     for line in file_lines(setup):
         click.echo(line, err=True)
+    if store.missing_bytes(setup.files):
+        licences.shown(setup.model.name, setup.licence)
     meter = Meter()
     try:
         store.fetch(setup.files, meter)
@@ -126,7 +128,7 @@ def fetch(setup: Setup) -> None:
 
 
 def file_lines(setup: Setup) -> list[str]:
-    """The files, where each is, what is to be fetched, and under which licence."""
+    """The files, where each is, what is to be fetched, and, once for each model, under which licence."""
     lines = [
         f"{file.role:<9} {Path(file.file).name}, {format_file_size(file.size)}, "
         + (f"here ({file.source})" if file.here else f"from {file.repo}")
@@ -137,7 +139,8 @@ def file_lines(setup: Setup) -> list[str]:
     if missing:
         free = format_file_size(store.free_disk())
         lines.append(f"to fetch  {format_file_size(missing)}; {free} are free in {shelves.hub_cache()}")
-        lines.append(f"licence   {setup.licence}")
+        if licences.is_new(setup.model.name, setup.licence):
+            lines.append(f"licence   {setup.licence}")
     if any(str(file.path).startswith("hf:") for file in setup.files):
         lines.append("the Hub cannot be reached: the command names such files hf:REPO/FILE")
     return lines
