@@ -33,6 +33,8 @@ SLIDING_ONLY = 1
 """LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: of a saved state only the sliding layers' cells; the others still have theirs."""
 VISIBLE = frozenset({"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>'})
 """What marks thoughts and tool calls: text in files converted lately, control tokens without any in older ones."""
+CONTROL = 1 | 1 << 3
+"""LLAMA_TOKEN_ATTR_UNKNOWN and LLAMA_TOKEN_ATTR_CONTROL."""
 MAX_PIECE = 256
 """Bytes of the longest token text."""
 log: deque[str] = deque(maxlen=20)
@@ -150,9 +152,22 @@ class Model:
 
     def special(self, name: str) -> str:
         """The text of the `bos` or `eos` token."""
-        lib = api()
-        token = getattr(lib, f"llama_vocab_{name}")(self.vocab)
-        return str(lib.llama_vocab_get_text(self.vocab, token).decode()) if token >= 0 else ""
+        token = getattr(api(), f"llama_vocab_{name}")(self.vocab)
+        return self.text(token) if token >= 0 else ""
+
+    def text(self, token: int) -> str:
+        """How the vocabulary spells a token."""
+        return str(api().llama_vocab_get_text(self.vocab, token).decode("utf-8", errors="replace"))
+
+    def marks(self) -> list[str]:
+        """Spellings of the tokens that give a text its form: what a stranger writes must not become one of them."""
+        attribute = api().llama_vocab_get_attr
+        spelled = ((token, self.text(token)) for token in range(self.size))
+        return [
+            text
+            for token, text in spelled
+            if attribute(self.vocab, token) & CONTROL or text.startswith("<|") or text.endswith("|>")
+        ]
 
     def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
         """Tokens of `text`. `special`: spellings like `<|turn>` are tokens; `begin`: put the first token before."""

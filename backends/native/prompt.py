@@ -1,13 +1,16 @@
 """Prompts: messages through the model's own chat template, and text, into tokens.
 
 The template comes out of a model file, so it is a stranger's program: it runs in jinja2's sandbox, on plain data.
+And what a message says is a stranger's text: where it spells one of the tokens that give a conversation its form, as
+`<|turn>`, it stays text, or a web page that is read out to the model could speak in the system's name.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
@@ -35,18 +38,39 @@ SIMPLEST = ({"role": "user", "content": "hello"},)
 """What any template can render; one that cannot is broken, and the request is not to blame."""
 
 
+BREAK = "\ufdd0"
+"""Stands inside each spelling of a mark in what others wrote; Unicode promises that no text contains it."""
+
+
+def breaking(marks: Sequence[str]) -> Callable[[Any], Any]:
+    """What puts a `BREAK` after the first character of each of `marks`, in all texts of plain data."""
+    spelled = "|".join(re.escape(mark) for mark in sorted(marks) if len(mark) > 1)
+    # A mark may begin inside another: looking ahead finds both.
+    first = re.compile(f"(?={spelled or '(?!)'})(.)", re.DOTALL)
+
+    def broken(value: Any) -> Any:
+        if isinstance(value, str):
+            return first.sub(rf"\1{BREAK}", value.replace(BREAK, ""))
+        if isinstance(value, dict):
+            return {broken(key): broken(item) for key, item in value.items()}
+        return [broken(item) for item in value] if isinstance(value, list) else value
+
+    return broken
+
+
 class Template:
     """A chat template.
 
     Args:
         text: the program, in Jinja2.
         names: what it may use beside the conversation: texts of the tokens that begin and end a text.
+        marks: what nobody but the template may write: in all else there is a `BREAK` inside.
 
     Raises:
         RuntimeFailed: it is no template.
     """
 
-    def __init__(self, text: str, names: Mapping[str, str]) -> None:
+    def __init__(self, text: str, names: Mapping[str, str], marks: Sequence[str] = ()) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
@@ -56,7 +80,7 @@ class Template:
         self.calls = "tools" in text
         """Whether it knows tools."""
         self._folds = "tool_responses" in text and "tool_call_id" not in text
-        self._names = names
+        self._names, self._broken = names, breaking(marks)
         try:
             self._program = environment.from_string(text)
         except jinja2.TemplateError as error:
@@ -86,8 +110,8 @@ class Template:
             raise UsageError("this model's chat template knows no tools", hint="leave tools out")
         plain = conversation(messages)
         plain = folded(plain) if self._folds else plain
-        told = {**(options or {}), **self._names, "messages": plain, "tools": functions or None}
         try:
+            told = self._broken({**(options or {}), "messages": plain, "tools": functions or None}) | self._names
             return self._program.render(told, add_generation_prompt=True, enable_thinking=thinking)
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"the model's chat template refuses these messages: {error}") from error
@@ -106,7 +130,8 @@ class Prompt:
         text = model.chat_template()
         try:
             if text:
-                template = Template(text, {"bos_token": self._begin, "eos_token": model.special("eos")})
+                names = {"bos_token": self._begin, "eos_token": model.special("eos")}
+                template = Template(text, names, model.marks())
                 template.render(SIMPLEST)
                 self.template = template
         except AdvisorError as error:
@@ -126,7 +151,10 @@ class Prompt:
             raise self._fault
         text = self.template.render(messages, **told) + begun
         written = bool(self._begin) and text.startswith(self._begin)
-        return self._model.tokenize(text, special=True, begin=not written)
+        # Read apart, the two halves of a broken mark are not seen as one.
+        first, *rest = text.split(BREAK)
+        tokens = self._model.tokenize(first, special=True, begin=not written)
+        return tokens + [token for part in rest for token in self._model.tokenize(part, special=True, begin=False)]
 
     def plain(self, text: str) -> list[int]:
         """Tokens of `text` as it is, after the token that begins every text."""

@@ -35,6 +35,9 @@ class Model:
     def special(self, name: str) -> str:
         return f"<{name}>"
 
+    def marks(self) -> list[str]:
+        return ["<|turn>", "<turn|>"]
+
     def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
         return list(map(ord, text))
 
