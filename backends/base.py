@@ -8,7 +8,7 @@ a backend must be cheap; whatever it drives is imported inside its methods.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,6 +153,8 @@ class Backend(abc.ABC):
     name: str
     shared: bool = False
     """Its server has a life and an address of its own, and serves others too."""
+    waived: Mapping[str, str] = {}
+    """Rules of `backends.conformance` that this runtime cannot keep, with the reason: skipped, and said to be."""
 
     @abc.abstractmethod
     def detect(self) -> Availability:
@@ -161,6 +163,11 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """Pure: what starting `model` would take."""
+
+    def refusal(self, model: Model) -> str:  # noqa: ARG002 - for those who override it
+        """Why this runtime cannot run such files (a format that it does not read). Default: nothing is known against
+        them."""
+        return ""
 
     def prepare(self, plan: LaunchPlan, progress: Progress) -> None:
         """Fetch or create what the plan needs; resumable. Default: nothing to do."""
