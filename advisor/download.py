@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,7 +76,7 @@ def download(
 def _fetch(client: httpx.Client, url: str, file: BinaryIO, *, name: str, size: int, progress: Progress) -> str:
     """Fill the file up to `size`; returns its checksum."""
     hasher = hashlib.sha256()
-    done = _read_again(file, hasher, size)
+    done = _read_again(file, hasher, size, lambda at: progress(f"checking what is here of {name}", at, size))
     tries = 0
     while done < size:
         before = done
@@ -111,7 +111,7 @@ class _RestartError(Exception):
     """The server sends the file from its beginning."""
 
 
-def _read_again(file: BinaryIO, hasher: hashlib._Hash, size: int) -> int:
+def _read_again(file: BinaryIO, hasher: hashlib._Hash, size: int, tell: Callable[[int], None]) -> int:
     """Take what an earlier attempt left into the checksum; more than the whole file is no beginning of it."""
     file.seek(0, 2)
     if file.tell() > size:
@@ -119,6 +119,7 @@ def _read_again(file: BinaryIO, hasher: hashlib._Hash, size: int) -> int:
     file.seek(0)
     while piece := file.read(PIECE):
         hasher.update(piece)
+        tell(file.tell())
     return file.tell()
 
 

@@ -38,7 +38,7 @@ class Fault:
 @dataclass
 class Hub:
     """What the server holds and how it behaves. `token`: needed to read anything, if set. `asked`: bytes sent per blob
-    request, as (begin, sent)."""
+    request, as (begin, sent). `tokens`: for each host that was asked, the tokens that came."""
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     token: str = ""
@@ -46,6 +46,7 @@ class Hub:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
+    tokens: dict[str, set[str]] = field(default_factory=dict)
     bytes_per_s: int = 0
     url: str = ""
 
@@ -95,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
+        host = self.headers.get("Host", "").partition(":")[0]
+        self.hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization", ""))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if match := re.fullmatch(r"/blobs/([0-9a-f]{64})", path):
                 self._blob(match[1], body=body)

@@ -17,6 +17,7 @@ from advisor import catalog, download, shelves, store
 from advisor.errors import DownloadFailed, RuntimeFailed
 from advisor.hub import Listing, Upload
 from advisor.store import File, Wanted
+from tests.engine import random_pair
 from tests.fakes.hub import COMMIT, Fault, Hub
 from tests.store.conftest import DRAFTER, REPO, TARGET
 
@@ -304,6 +305,16 @@ def test_files_of_other_programs_are_used(home: Path, place: str, source: str, w
     assert (file.path, file.source) == (path, source)
     path.write_bytes(target[: len(target) // 2])
     assert shelves.find(REPO, TARGET, 1, lambda _: True) is None, "cut off"
+
+
+def test_what_others_call_the_same_is_looked_into(hub: Hub, home: Path, wanted: Pair, drafter: bytes) -> None:
+    """A file of another width, or of another kind, is not taken for its name or size."""
+    path = home / f"home/.lmstudio/models/{REPO}/{TARGET}"
+    path.parent.mkdir(parents=True)
+    random_pair.write_target(path)
+    assert store.locate(wanted[:1])[0].source == "download"
+    path.write_bytes(drafter)
+    assert store.locate(wanted[:1])[0].source == "download"
 
 
 def test_ollamas_blobs_are_known_by_size(home: Path, target: bytes, width: int) -> None:
