@@ -8,10 +8,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
+from advisor.machine import Record
 from advisor.units import format_file_size, format_rate
 
 PATIENCE_S = 1.0
@@ -21,6 +22,8 @@ REPEAT_S = 15.0
 """Between lines where standard error is a file or a pipe."""
 WINDOW_S = 10.0
 """Over which a rate is taken."""
+MARKS = 64
+"""That a window is remembered by."""
 HOUR = 3600
 
 
@@ -52,44 +55,76 @@ class Line:
         self._shown = False
 
 
+class Transfer(Record, frozen=True, kw_only=True):
+    """How far it is: bytes done, in all (None: not known), per second over the last seconds, and seconds left."""
+
+    what: str
+    done: int
+    size: int | None
+    bytes_per_s: float
+    seconds_left: float | None
+
+    @property
+    def words(self) -> str:
+        """`mtp.gguf  120 MB of 252 MB  48%  12.1 MB/s  0:11 left`."""
+        words = [self.what, format_file_size(self.done) + (f" of {format_file_size(self.size)}" if self.size else "")]
+        if self.size:
+            words.append(f"{min(self.done / self.size, 1):.0%}")
+        if self.bytes_per_s >= 1:
+            words.append(format_rate(int(self.bytes_per_s)))
+        if self.seconds_left is not None:
+            words.append(f"{clock(self.seconds_left)} left")
+        return "  ".join(words)
+
+
+class Pace:
+    """Makes a rate and the time left of bytes done. Called as a backend's `Progress`, it passes on a `Transfer`.
+
+    Args:
+        show: told of each step; a line on the terminal, a bar in a window.
+    """
+
+    def __init__(self, show: Callable[[Transfer], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._show, self._now = show, now
+        self._what = ""
+        self._marks: collections.deque[tuple[float, int]] = collections.deque()
+
+    def __call__(self, what: str, done: int, size: int | None) -> None:
+        now = self._now()
+        if what != self._what or (self._marks and done < self._marks[-1][1]):
+            self._what = what
+            self._marks.clear()
+        if not self._marks or now - self._marks[-1][0] > WINDOW_S / MARKS:
+            self._marks.append((now, done))
+        while len(self._marks) > 1 and now - self._marks[0][0] > WINDOW_S:
+            self._marks.popleft()
+        # How it goes now tells more of what is left than how it went in all: networks and disks change their minds.
+        since, before = self._marks[0]
+        rate = (done - before) / (now - since) if now > since else 0.0
+        left = (size - done) / rate if size and rate else None
+        self._show(Transfer(what=what, done=done, size=size, bytes_per_s=rate, seconds_left=left))
+
+
 class Meter:
-    """Bytes done, rate and time left, on a line. Called as a backend's `Progress`."""
+    """A `Progress` on a line of standard error."""
 
     def __init__(self) -> None:
         self._line = Line()
-        self._what = ""
-        self._marks: collections.deque[tuple[float, int]] = collections.deque(maxlen=64)
+        self._pace = Pace(lambda transfer: self._line.show(transfer.words))
 
     def __call__(self, what: str, done: int, size: int | None) -> None:
-        now = time.monotonic()
-        if what != self._what:
-            self._what = what
-            self._marks.clear()
-        if not self._marks or now - self._marks[-1][0] > WINDOW_S / 64:
-            self._marks.append((now, done))
-        self._line.show(progress_words(what, done, size, self._rate(now, done)))
-
-    def _rate(self, now: float, done: int) -> float:
-        """Bytes per second over the last seconds: what is left is estimated from how it goes now."""
-        since, before = self._marks[0]
-        return (done - before) / (now - since) if now > since else 0.0
+        self._pace(what, done, size)
 
     def clear(self) -> None:
         self._line.clear()
 
 
-def progress_words(what: str, done: int, size: int | None, rate: float) -> str:
-    """`mtp.gguf  120 MB of 252 MB  48%  12.1 MB/s  0:11 left`."""
-    words = [what, format_file_size(done) + (f" of {format_file_size(size)}" if size else "")]
-    if size:
-        words.append(f"{done / size:.0%}")
-    if rate:
-        words.append(format_rate(int(rate)))
-    if size and rate:
-        left = int((size - done) / rate)
-        minutes = f"{left // 60 % 60}:{left % 60:02d}" if left < HOUR else f"{left // HOUR}:{left // 60 % 60:02d} h"
-        words.append(f"{minutes} left")
-    return "  ".join(words)
+def clock(seconds: float) -> str:
+    """`0:11`, `12:05`, `2:30 h`."""
+    whole = int(seconds)
+    if whole < HOUR:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // HOUR}:{whole // 60 % 60:02d} h"
 
 
 @contextlib.contextmanager
