@@ -57,7 +57,7 @@ async def completion(request: Request, *, chat: bool) -> Response:
         return refused(error)
     except HTTPException as error:
         return await http_error(request, error)
-    events, shape = ticket.events(), Shape(service.name, chat)
+    events, shape = ticket.events(whole=not body.stream), Shape(service.name, chat)
     watch = asyncio.create_task(_watch(request, ticket))
     stream = False
     try:

@@ -63,13 +63,22 @@ class Ticket:
         self._left = False
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
+        self._listens = self._patient = False
         self._events: deque[Event | None] = deque()
 
     def put(self, event: Event | None) -> None:
         """Add an event, None for the last; from any thread."""
         self._events.append(event)
-        with contextlib.suppress(RuntimeError):  # the loop has gone: nobody listens any more
-            self._loop.call_soon_threadsafe(self._ready.set)
+        # To wake the loop costs a core that decodes: not where it is awake, or has asked for the last event only.
+        if self._listens and self._due:
+            self._listens = False
+            with contextlib.suppress(RuntimeError):  # the loop has gone: nobody listens any more
+                self._loop.call_soon_threadsafe(self._ready.set)
+
+    @property
+    def _due(self) -> bool:
+        """Whether there is what the listener waits for."""
+        return bool(self._events) and (self._events[-1] is None or not self._patient)
 
     def leave(self) -> None:
         """Nobody listens any more."""
@@ -77,11 +86,19 @@ class Ticket:
         self.cancelled.set()
         self._ready.set()
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What the engine says until its last word, pieces that came together joined."""
+    async def events(self, *, whole: bool) -> AsyncIterator[Event]:
+        """What the engine says until its last word, pieces that came together joined.
+
+        Args:
+            whole: nothing is wanted before the last word.
+        """
+        self._patient = whole
         while not self._left:
-            await self._ready.wait()
             self._ready.clear()
+            self._listens = True  # before looking: what comes after the look wakes us
+            if not self._due:
+                await self._ready.wait()
+            self._listens = False
             for event in _joined(self._events):
                 if event is None:
                     return
