@@ -48,6 +48,7 @@ class Terms(Record, frozen=True, kw_only=True):
     backend_asked: str | None
     model: str | None
     drafter: bool
+    quant: str | None = None
     reserve_bytes: int | None = None
     kv_type: KvType = "f16"
 

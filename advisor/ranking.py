@@ -51,12 +51,14 @@ class Recommendation(Record, frozen=True, kw_only=True):
 
 
 class Ranking(Record, frozen=True, kw_only=True):
-    """The answer to a request on a machine. `next_step`: the nearest hardware whose pick would be a better model."""
+    """The answer to a request on a machine. `running`: every file that fits and is fast enough, the best first; the
+    recommendations are one of each model. `next_step`: the nearest hardware whose pick would be a better model."""
 
     machine: Machine
     terms: Terms
     recommendations: tuple[Recommendation, ...]
     rejected: tuple[Rejected, ...]
+    running: tuple[Candidate, ...] = ()
     trades: tuple[str, ...] = ()
     next_step: NextStep | None = None
 
@@ -94,6 +96,7 @@ def rank(request: Request, machine: Machine, catalog: Catalog) -> Ranking:
             for position, one in enumerate(picks, start=1)
         ),
         rejected=tuple(rejected),
+        running=tuple(sorted(fast, key=lambda one: score(one, terms), reverse=True)),
         trades=trades(pick, fast),
         next_step=next_step(pick, terms, machine, catalog, first_choices(capable)),
     )
@@ -118,6 +121,8 @@ def by_capability(terms: Terms, catalog: Catalog) -> tuple[list[tuple[ModelProfi
             continue
         lacking = capability_gap(model, terms)
         for quant in model.quants:
+            if terms.quant not in (None, quant.name):
+                continue
             gap = lacking or bits_gap(quant)
             if gap:
                 rejected.append(Rejected(model=model.id, quant=quant.name, code="capability", reason=gap))

@@ -33,7 +33,9 @@ SLOWED = 0.75
 
 def reasons(pick: Candidate, picks: list[Candidate], terms: Terms) -> tuple[str, ...]:
     """Why this one: where it fits, and what it gives and takes compared with the others."""
-    said = [placement_in_words(pick), compared(pick, picks, terms)]
+    said = [placement_in_words(pick)]
+    if terms.model is None:
+        said.append(compared(pick, picks, terms))
     if pick is picks[0] and terms.use_case.advice:
         said.append(against_advice(pick, picks, terms.use_case.advice))
     return tuple(said)

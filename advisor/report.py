@@ -18,8 +18,9 @@ from advisor.budgets import Budget
 from advisor.candidates import Candidate, Code, Prefer, Rejected
 from advisor.footprint import Footprint
 from advisor.machine import Basis, Machine
-from advisor.placement import Mode, Placement, drafter_held, second_compute, usable_gpus
+from advisor.placement import Mode, Placement, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
+from advisor.shares import Parts, parts, shares
 from advisor.speed import Speed
 from advisor.upgrade import NextStep
 
@@ -111,16 +112,21 @@ class PlacementPart(Part, frozen=True, kw_only=True):
     layers: Count
 
 
-class MemoryUse(Part, frozen=True, kw_only=True):
-    """The five parts add up to `total_bytes`, and so do `device_bytes` and `host_bytes`. Beside a discrete GPU the
-    token embedding is held twice (once as the output head), so `weights_bytes` is more than the file.
-    `budget_bytes` and `headroom_bytes`: of the GPUs where any is used, of main memory otherwise."""
+class MemoryParts(Part, frozen=True, kw_only=True):
+    """Bytes by what they are for."""
 
     weights_bytes: Bytes
     kv_cache_bytes: Bytes
     compute_bytes: Bytes
     drafter_bytes: Bytes
     projector_bytes: Bytes
+
+
+class MemoryUse(MemoryParts, frozen=True, kw_only=True):
+    """The five parts add up to `total_bytes`, and so do `device_bytes` and `host_bytes`. Beside a discrete GPU the
+    token embedding is held twice (once as the output head), so `weights_bytes` is more than the file.
+    `budget_bytes` and `headroom_bytes`: of the GPUs where any is used, of main memory otherwise."""
+
     total_bytes: Bytes
     device_bytes: Bytes
     host_bytes: Bytes
@@ -128,15 +134,26 @@ class MemoryUse(Part, frozen=True, kw_only=True):
     headroom_bytes: int
 
 
+class HeldPart(Part, frozen=True, kw_only=True):
+    """The parts of `memory` by where they are: in the memory of the GPUs, or in main memory. Each adds up to its bytes
+    there."""
+
+    device: MemoryParts
+    host: MemoryParts
+
+
 class SpeedPart(Part, frozen=True, kw_only=True):
     """Tokens per second of one user at `depth_tokens`; `low` and `high` hold about four times in five.
-    `full_context_tokens_per_s`: as `decode_tokens_per_s`, with the whole context in use."""
+    `plain_low` and `plain_high`: the same of plain decoding. `full_context_tokens_per_s`: as `decode_tokens_per_s`,
+    with the whole context in use."""
 
     depth_tokens: Count
     decode_tokens_per_s: Rate
     low: Rate
     high: Rate
     plain_tokens_per_s: Rate
+    plain_low: Rate
+    plain_high: Rate
     drafter_gain: Rate
     prefill_tokens_per_s: Rate
     full_context_tokens_per_s: Rate
@@ -186,6 +203,7 @@ class RecommendationPart(Part, frozen=True, kw_only=True):
     drafter: DrafterPart
     placement: PlacementPart
     memory: MemoryUse
+    held: HeldPart
     speed: SpeedPart
     quality: QualityPart
     cost: CostPart | None
@@ -322,6 +340,7 @@ def recommendation_part(
     entry: Recommendation, ranking: Ranking, options: Mapping[str, str], price: Price | None
 ) -> RecommendationPart:
     pick = entry.candidate
+    device, host = shares(pick.load, pick.placement, pick.limits)
     return RecommendationPart(
         rank=entry.rank,
         roles=entry.roles,
@@ -341,6 +360,7 @@ def recommendation_part(
             layers=pick.load.layers,
         ),
         memory=memory_use(pick.load, pick.placement, pick.limits),
+        held=HeldPart(device=MemoryParts(**in_bytes(device)), host=MemoryParts(**in_bytes(host))),
         speed=speed_part(pick.speed),
         quality=QualityPart(score=round(pick.quality, 1), benchmarks=pick.benchmarks),
         cost=cost_part(pick, price),
@@ -389,22 +409,20 @@ def drafter_part(pick: Candidate) -> DrafterPart:
 
 
 def memory_use(load: Footprint, placed: Placement, limits: Budget) -> MemoryUse:
-    """The parts as they are allocated; whatever the two devices hold beyond the other parts is weights."""
-    total = placed.device_bytes + placed.host_bytes
-    drafter_bytes = drafter_held(load, placed.mode, limits)
-    compute = load.compute + second_compute(load, placed.mode, limits)
+    """The parts as they are allocated."""
     return MemoryUse(
-        weights_bytes=total - load.kv_cache - compute - drafter_bytes - load.projector,
-        kv_cache_bytes=load.kv_cache,
-        compute_bytes=compute,
-        drafter_bytes=drafter_bytes,
-        projector_bytes=load.projector,
-        total_bytes=total,
+        **in_bytes(parts(load, placed, limits)),
+        total_bytes=placed.device_bytes + placed.host_bytes,
         device_bytes=placed.device_bytes,
         host_bytes=placed.host_bytes,
         budget_bytes=placed.budget_bytes,
         headroom_bytes=placed.headroom_bytes,
     )
+
+
+def in_bytes(held: Parts) -> dict[str, int]:
+    """The parts by their names in the document."""
+    return {f"{name}_bytes": size for name, size in msgspec.structs.asdict(held).items()}
 
 
 def speed_part(speed: Speed) -> SpeedPart:
@@ -414,6 +432,8 @@ def speed_part(speed: Speed) -> SpeedPart:
         low=round(speed.low, 2),
         high=round(speed.high, 2),
         plain_tokens_per_s=round(speed.plain, 2),
+        plain_low=round(speed.plain_low, 2),
+        plain_high=round(speed.plain_high, 2),
         drafter_gain=round(speed.drafter_gain, 3),
         prefill_tokens_per_s=round(speed.prefill, 1),
         full_context_tokens_per_s=round(speed.full, 2),

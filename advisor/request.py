@@ -6,7 +6,7 @@ from advisor.candidates import UNREAD_MODALITIES, Prefer, Terms
 from advisor.catalog import Catalog
 from advisor.errors import NoBackend, UsageError, unknown_name
 from advisor.machine import Availability, Machine, Record
-from advisor.profile import UseCase
+from advisor.profile import ModelProfile, UseCase
 
 BUILT_IN_BACKENDS = ("llama.cpp", "ollama", "native")
 """In the order in which they are chosen; whatever else is installed comes after them."""
@@ -17,7 +17,8 @@ LARGEST_RESERVE = 1 << 50
 class Request(Record, frozen=True, kw_only=True):
     """What is asked for. None means: what the use case says, or the best choice.
 
-    `reserve_bytes`: memory to leave free beyond what others hold, in place of the usual margin.
+    `quant`: only this file of `model`. `reserve_bytes`: memory to leave free beyond what others hold, in place of the
+    usual margin.
     """
 
     use_case: str = "chat"
@@ -26,6 +27,7 @@ class Request(Record, frozen=True, kw_only=True):
     min_tokens_per_s: float | None = None
     backend: str | None = None
     model: str | None = None
+    quant: str | None = None
     drafter: bool = True
     reserve_bytes: int | None = None
 
@@ -47,6 +49,7 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
         raise UsageError(f"a speed of {floor} tokens per second is not possible", hint="0 asks for no minimum.")
     if request.reserve_bytes is not None and not 0 <= request.reserve_bytes <= LARGEST_RESERVE:
         raise UsageError(f"a reserve of {request.reserve_bytes} bytes is not possible", hint="Write it like 2 GiB.")
+    model = catalog.model(request.model) if request.model else None
     default: Prefer = "quality" if use_case.id == "max-quality" else "balanced"
     return Terms(
         use_case=use_case,
@@ -56,10 +59,23 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
         floor_given=request.min_tokens_per_s is not None,
         backend=choose_backend(request.backend, machine, use_case),
         backend_asked=request.backend,
-        model=catalog.model(request.model).id if request.model else None,
+        model=model.id if model else None,
+        quant=the_quant(request.quant, model),
         drafter=request.drafter,
         reserve_bytes=request.reserve_bytes,
     )
+
+
+def the_quant(name: str | None, model: ModelProfile | None) -> str | None:
+    """The name as the catalogue spells it."""
+    if name is None:
+        return None
+    if model is None:
+        raise UsageError("a quant is of one model, and none is named", hint="Name the model too.")
+    found = next((quant.name for quant in model.quants if quant.name.lower() == name.lower()), None)
+    if found is None:
+        raise unknown_name(f"quant of {model.id}", name, [quant.name for quant in model.quants])
+    return found
 
 
 def choose_backend(name: str | None, machine: Machine, use_case: UseCase) -> Availability:

@@ -197,27 +197,16 @@ def memory_text(memory: MemoryUse, mode: str) -> Text:
 def segments(pick: RecommendationPart) -> list[Slice]:
     """The bar's parts, of the memory that counts: what is elsewhere is not in the bar. Empty parts are left out."""
     memory = pick.memory
-    used = memory.budget_bytes - memory.headroom_bytes
-    drafter = min(memory.drafter_bytes, used)
-    share = kv_share(pick)
-    cache = int(memory.kv_cache_bytes * share)
-    weights = used - drafter - cache - memory.compute_bytes - memory.projector_bytes
+    held = pick.held.device if memory.device_bytes else pick.held.host
     parts = [
-        Slice(name="weights", size=max(0, weights), glyph="█", plain="#", style="blue"),
-        Slice(name="KV cache", size=cache, glyph="▓", plain="=", style="cyan"),
-        Slice(name="compute", size=memory.compute_bytes, glyph="▒", plain="+", style="magenta"),
-        Slice(name="projector", size=memory.projector_bytes, glyph="▚", plain="%", style="yellow"),
-        Slice(name="drafter", size=drafter, glyph="▞", plain="*", style="green"),
+        Slice(name="weights", size=held.weights_bytes, glyph="█", plain="#", style="blue"),
+        Slice(name="KV cache", size=held.kv_cache_bytes, glyph="▓", plain="=", style="cyan"),
+        Slice(name="compute", size=held.compute_bytes, glyph="▒", plain="+", style="magenta"),
+        Slice(name="projector", size=held.projector_bytes, glyph="▚", plain="%", style="yellow"),
+        Slice(name="drafter", size=held.drafter_bytes, glyph="▞", plain="*", style="green"),
         Slice(name="free", size=max(0, memory.headroom_bytes), glyph="·", plain=".", style="dim"),
     ]
     return [part for part in parts if part.size or part.name == "free"]
-
-
-def kv_share(pick: RecommendationPart) -> float:
-    """The share of the KV cache in the memory that counts; only a layer split divides it."""
-    if pick.placement.mode != "split":
-        return 1.0
-    return pick.placement.gpu_layers / max(1, pick.placement.layers)
 
 
 def bar(parts: list[Slice], width: int, *, unicode: bool) -> Text:

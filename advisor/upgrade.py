@@ -131,7 +131,8 @@ def on_rung(rung: Rung, terms: Terms, catalog: Catalog, files: Files) -> Candida
     """The pick on a rung."""
     key = (
         rung.spec, terms.use_case.id, terms.context_tokens, terms.prefer, terms.min_tokens_per_s, terms.floor_given,
-        terms.backend.name, terms.backend.drafter, terms.model, terms.drafter, terms.reserve_bytes, terms.kv_type,
+        terms.backend.name, terms.backend.drafter, terms.model, terms.quant, terms.drafter, terms.reserve_bytes,
+        terms.kv_type,
     )  # fmt: skip
     held = _seen.get(key)
     if held is not None and held[0] is catalog:

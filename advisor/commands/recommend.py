@@ -54,6 +54,9 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--min-speed", type=float, metavar="T", help="Tokens per second at least; the use case's by default.")
 @click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
 @click.option("--model", metavar="M", help="Only this one: e2b, e4b, 12b, 26b or 31b.")
+@click.option("--quant", metavar="Q", help="Only this file of --model, such as Q8_0.")
+@click.option("--gpu", metavar="G", help='Instead of the GPU detected: "RTX 4060", "2x RTX 3090", none.')
+@click.option("--memory", metavar="SIZE", help="Instead of the main memory detected, such as 16GB.")
 @click.option(
     "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
 )
@@ -75,6 +78,9 @@ def command(  # noqa: PLR0917 - click passes them by name
     min_speed: float | None,
     backend: str | None,
     model: str | None,
+    quant: str | None,
+    gpu: str | None,
+    memory: str | None,
     spec: str | None,
     file: Path | None,
     no_drafter: bool,
@@ -97,6 +103,7 @@ def command(  # noqa: PLR0917 - click passes them by name
         min_tokens_per_s=min_speed,
         backend=backend,
         model=model,
+        quant=quant,
         drafter=not no_drafter,
         reserve_bytes=None if reserve is None else the_reserve(reserve),
     )
@@ -106,6 +113,10 @@ def command(  # noqa: PLR0917 - click passes them by name
 
         money = price(price_per_hour, watts, price_per_kwh, currency)
     machine = the_machine(spec, file, known)
+    if gpu is not None or memory is not None:
+        from advisor.correction import corrected  # noqa: PLC0415 - seldom needed
+
+        machine = corrected(machine, known, gpu=gpu, memory=memory)
     if gpu_bandwidth is not None:
         machine = with_bandwidth(machine, parse_rate(gpu_bandwidth))
     ranking = rank(request, machine, known)

@@ -195,3 +195,22 @@ def test_gpu_budget_holds_for_real_free_memory() -> None:
     machine = msgspec.structs.replace(real(LLAMA_CPP, memory=64), gpus=(card,))
     for entry in ask(machine).recommendations:
         assert entry.candidate.placement.device_bytes <= 5 * GIB
+
+
+def test_one_file_of_one_model() -> None:
+    answer = ask("RTX 4090, 64GB", model="12b", quant="q8_0")
+    assert [(one.candidate.model.id, one.candidate.quant.name) for one in answer.recommendations] == [("12b", "Q8_0")]
+    assert not any("best of what runs" in reason for reason in answer.recommendations[0].reasons)
+    for wrong in ({"quant": "Q8_0"}, {"model": "12b", "quant": "Q9"}):
+        with pytest.raises(UsageError):
+            ask("RTX 4090, 64GB", **wrong)
+
+
+def test_everything_that_runs_is_kept() -> None:
+    answer = ask("RTX 4090, 64GB")
+    files = {(one.model.id, one.quant.name) for one in answer.running}
+    rejected = {(one.model, one.quant) for one in answer.rejected}
+    every = {(model.id, quant.name) for model in CATALOG.models.values() for quant in model.quants}
+    assert files | rejected == every
+    assert not files & rejected
+    assert answer.running[0] is answer.recommendations[0].candidate
