@@ -15,7 +15,7 @@ from advisor.errors import AdvisorError, UsageError
 from backends.native.answer import Final
 from backends.native.library import ContextFull
 from backends.native.service import Busy, Stopping, UnknownModel
-from backends.native.text import Piece
+from backends.native.text import Piece, joined
 from backends.native.tools import Call
 
 
@@ -39,13 +39,14 @@ class Shape:
         }
 
     def chunk(self, piece: Piece | Call, *, first: bool, calls: int = 0) -> dict[str, Any]:
-        """One piece of a stream. `calls`: how many tool calls came before."""
+        """One piece of a stream. `calls`: how many tool calls have begun, with this one."""
         if not self.chat:
             assert isinstance(piece, Piece)  # noqa: S101 - plain text has no calls
             return self.envelope([{"text": piece.text, "finish_reason": None}], chunk=True)
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if isinstance(piece, Call):
-            delta["tool_calls"] = [{"index": calls, **called(piece)}]
+            more = {"function": {"arguments": piece.arguments}}
+            delta["tool_calls"] = [{"index": calls - 1, **(called(piece) if piece.name else more)}]
         else:
             delta["reasoning_content" if piece.thought else "content"] = piece.text
         return self.envelope([{"delta": delta, "finish_reason": None}], chunk=True)
@@ -59,6 +60,7 @@ class Shape:
         return {**self.envelope([], chunk=True), **_numbers(final)}
 
     def whole(self, pieces: Sequence[Piece | Call], final: Final) -> dict[str, Any]:
+        pieces = joined(pieces)
         text = "".join(piece.text for piece in pieces if isinstance(piece, Piece) and not piece.thought)
         choice: dict[str, Any] = {"finish_reason": final.reason}
         if self.chat:

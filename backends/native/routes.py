@@ -24,6 +24,7 @@ from backends.native.guard import Guard, TooLargeError, read
 from backends.native.replies import Shape, failure, problem, refused
 from backends.native.request import Body
 from backends.native.service import Event, Service, Ticket
+from backends.native.tally import Tally
 from backends.native.text import Piece
 from backends.native.tools import Call
 
@@ -65,7 +66,7 @@ async def completion(request: Request, *, chat: bool) -> Response:
         first = await anext(events, None)
         stream = bool(body.stream) and first is not None and not isinstance(first, AdvisorError)
         if stream:
-            lines = _stream(first, events, shape, usage=body.usage)
+            lines = _stream(first, events, shape, usage=body.usage, live=ticket.tally if body.timings_per_token else None)
             return Stream(lines, media_type="text/event-stream", left=lambda: service.leave(ticket))
         return await _whole(first, events, shape)
     finally:
@@ -125,7 +126,7 @@ async def _whole(first: Event | None, events: AsyncIterator[Event], shape: Shape
 
 
 async def _stream(
-    first: Event | None, events: AsyncIterator[Event], shape: Shape, *, usage: bool
+    first: Event | None, events: AsyncIterator[Event], shape: Shape, *, usage: bool, live: Tally | None = None
 ) -> AsyncIterator[bytes]:
     event, begun, calls = first, False, 0
     while event is not None:
@@ -135,9 +136,10 @@ async def _stream(
         if isinstance(event, Final):
             yield _line(shape.last(event)) + (_line(shape.usage(event)) if usage else b"") + b"data: [DONE]\n\n"
             return
-        yield _line(shape.chunk(event, first=not begun, calls=calls))
+        calls += isinstance(event, Call) and bool(event.name)
+        counted = {"timings": live.so_far} if live else {}
+        yield _line(shape.chunk(event, first=not begun, calls=calls) | counted)
         begun = True
-        calls += isinstance(event, Call)
         event = await anext(events, None)
 
 

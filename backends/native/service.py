@@ -22,7 +22,7 @@ from backends.native.engine import Engine
 from backends.native.prompt import Prompt
 from backends.native.request import Body
 from backends.native.tally import Tally
-from backends.native.text import Piece
+from backends.native.text import Piece, merged
 from backends.native.tools import Call
 
 Event = Piece | Call | Final | AdvisorError
@@ -270,17 +270,16 @@ class Service:
 
 def _joined(events: deque[Event | None]) -> Iterator[Event | None]:
     """Empty the queue; neighbouring pieces of one kind become one, so that a slow reader is not sent crumbs."""
-    last: Piece | None = None
+    last: Piece | Call | None = None
     while events:
         event = events.popleft()
-        if isinstance(event, Piece):
-            if last and last.thought == event.thought:
-                last = Piece(last.text + event.text, event.thought)
-                continue
-            last, event = event, last
-            if event is None:
-                continue
-        elif last:
+        if isinstance(event, Piece | Call):
+            both = merged(last, event) if last else None
+            if last and not both:
+                yield last
+            last = both or event
+            continue
+        if last:
             yield last
             last = None
         yield event

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from backends.native.tools import CALL_BEGIN, CALL_END, Call, closed, parse
+from backends.native.tools import CALL_BEGIN, Call, Reading, held
 
 THOUGHT_BEGIN, THOUGHT_END = "<|channel>thought\n", "<channel|>"
 """How Gemma 4 writes its thoughts; without thinking the larger sizes still write an empty one."""
@@ -40,14 +40,26 @@ class Form(NamedTuple):
 PLAIN = Form()
 
 
-def held(text: str, marks: Sequence[str]) -> int:
-    """How many characters at the end of `text` may be the beginning of one of `marks`, and must wait."""
-    longest = min(len(text), max(map(len, marks), default=1) - 1)
-    return next((n for n in range(longest, 0, -1) if any(m.startswith(text[-n:]) for m in marks)), 0)
+def merged(one: Piece | Call, other: Piece | Call) -> Piece | Call | None:
+    """Both as one, where the second goes on with the first."""
+    if isinstance(one, Piece) and isinstance(other, Piece) and one.thought == other.thought:
+        return Piece(one.text + other.text, one.thought)
+    if isinstance(one, Call) and isinstance(other, Call) and not other.name:
+        return Call(one.name, one.arguments + other.arguments)
+    return None
+
+
+def joined(events: Iterable[Piece | Call]) -> list[Piece | Call]:
+    """Whole calls, and neighbouring pieces as one."""
+    found: list[Piece | Call] = []
+    for event in events:
+        both = merged(found[-1], event) if found else None
+        found[-1:] = [both] if both else [*found[-1:], event]
+    return found
 
 
 class Reader:
-    """Turns the bytes of tokens into pieces of text and whole tool calls.
+    """Turns the bytes of tokens into pieces of text and of tool calls.
 
     A character may be spread over tokens (byte fallback), and so may a stop string or a mark: what may be the beginning
     of one waits until it is known. Stop strings count in the answer, not in a thought or a call.
@@ -60,68 +72,66 @@ class Reader:
         self._form = form
         self._stops = tuple(filter(None, form.stops))
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._end = ""
-        """The mark that ends the thought or the call that is being read; none in the answer itself."""
-        self._may_think = form.thoughts
-        self._seen = 0
-        """Characters of an unfinished call that were searched already."""
+        self._thinks, self._may_think = False, form.thoughts
+        self._call: Reading | None = None
+        """The call that is being read."""
         self._waiting = form.begun
 
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[Piece | Call]:
-        """The pieces and calls that `data` completes; nothing once `stopped`."""
+        """What `data` completes; nothing once `stopped`."""
         if self.stopped:
             return
         self._waiting += self._decoder.decode(data, final)
-        while not self.stopped and (found := self._mark()):
+        while not self.stopped:
+            if self._call:
+                yield from self._tool(self._call, final=final)
+                if self._call:
+                    return
+                continue
+            found = self._mark()
+            if found is None:
+                break
             at, mark = found
             before, self._waiting = self._waiting[:at], self._waiting[at + len(mark) :]
-            yield from self._call(before, mark) if mark == CALL_END else self._text(before)
-            self.stopped = self.stopped or mark in self._stops
+            yield from self._text(before)
+            self.stopped = mark in self._stops
             self._turn(mark)
         if not self.stopped:
             yield from self._rest(final=final)
 
     @property
     def _marks(self) -> tuple[str, ...]:
-        if self._end:
-            return (self._end,)
+        if self._thinks:
+            return (THOUGHT_END,)
         return (*self._stops, *[THOUGHT_BEGIN] * self._may_think, *[CALL_BEGIN] * self._form.calls)
 
     def _mark(self) -> tuple[int, str] | None:
         """The first mark in what waits."""
-        if self._end == CALL_END:
-            at = self._waiting.find(CALL_END, self._seen)
-            while at >= 0 and not closed(self._waiting[:at]):
-                at = self._waiting.find(CALL_END, at + 1)
-            self._seen = max(0, len(self._waiting) - len(CALL_END))
-            return (at, CALL_END) if at >= 0 else None
         return min(((at, m) for m in self._marks if (at := self._waiting.find(m)) >= 0), default=None)
 
     def _turn(self, mark: str) -> None:
         """Go on with what `mark` begins or ends. One thought at most, and only before the answer."""
-        self._may_think, self._seen = False, 0
-        self._end = {THOUGHT_BEGIN: THOUGHT_END, CALL_BEGIN: CALL_END}.get(mark, "")
+        self._may_think = False
+        self._thinks = mark == THOUGHT_BEGIN
+        self._call = Reading() if mark == CALL_BEGIN else None
 
     def _text(self, text: str) -> Iterator[Piece]:
         if text:
             self._may_think = self._may_think and not text.strip()
-            yield Piece(text, self._end == THOUGHT_END)
+            yield Piece(text, self._thinks)
 
-    def _call(self, body: str, end: str) -> Iterator[Piece | Call]:
-        call = parse(body)
-        if call is None:
-            yield Piece(CALL_BEGIN + body + end)
-            return
-        self.calls += 1
-        self.stopped = self._form.one_call
-        yield call
+    def _tool(self, call: Reading, *, final: bool) -> Iterator[Piece | Call]:
+        begun = call.begun
+        for found in call.feed(self._waiting, final=final):
+            yield Piece(found) if isinstance(found, str) else found
+        self.calls += call.begun and not begun
+        self._waiting = ""
+        if call.ended:
+            self._call, self._waiting = None, call.rest
+            self.stopped = self._form.one_call and call.begun
 
-    def _rest(self, *, final: bool) -> Iterator[Piece | Call]:
+    def _rest(self, *, final: bool) -> Iterator[Piece]:
         """What waits and cannot become a mark; at the end everything."""
-        if self._end == CALL_END:
-            if final:
-                yield from self._call(self._waiting, "")
-            return
         wait = 0 if final else held(self._waiting, self._marks)
         ready, self._waiting = self._waiting[: len(self._waiting) - wait], self._waiting[len(self._waiting) - wait :]
         yield from self._text(ready)

@@ -237,9 +237,12 @@ def client(service: Service) -> openai.AsyncOpenAI:
 
 
 def test_openai_streams_thoughts_and_calls() -> None:
+    """Piece by piece: the first of a call has its name, the others more of its arguments."""
+
     async def ask() -> tuple[str, list[Any], str | None, Any]:
-        thought, calls, reason, usage = "", [], None, None
-        stream = await client(scripted.service(SAID + SAID[SAID.index("<|tool") :], size=5)).chat.completions.create(
+        thought, pieces, reason, usage = "", [], None, None
+        said = SAID + SAID[SAID.index("<|tool") :]
+        stream = await client(scripted.service(said, size=3, pause=0.015)).chat.completions.create(
             model="gemma",
             messages=[{"role": "user", "content": "Weather?"}],
             tools=[WEATHER],  # type: ignore[list-item]
@@ -250,15 +253,22 @@ def test_openai_streams_thoughts_and_calls() -> None:
             usage = chunk.usage or usage
             for choice in chunk.choices:
                 thought += getattr(choice.delta, "reasoning_content", None) or ""
-                calls += choice.delta.tool_calls or []
+                pieces += choice.delta.tool_calls or []
                 reason = choice.finish_reason or reason
-        return thought, calls, reason, usage
+        return thought, pieces, reason, usage
 
-    thought, calls, reason, usage = asyncio.run(ask())
+    thought, pieces, reason, usage = asyncio.run(ask())
     assert thought == "The tool knows."
-    assert [call.index for call in calls] == [0, 1]
-    assert len({call.id for call in calls}) == 2
-    assert [json.loads(call.function.arguments) for call in calls] == [{"city": "Paris"}] * 2
+    begun = [piece for piece in pieces if piece.id]
+    assert [(piece.index, piece.type, piece.function.name) for piece in begun] == [
+        (0, "function", "weather"),
+        (1, "function", "weather"),
+    ]
+    assert len({piece.id for piece in begun}) == 2
+    for index in (0, 1):
+        parts = [piece.function.arguments for piece in pieces if piece.index == index]
+        assert json.loads("".join(parts)) == {"city": "Paris"}
+        assert len(parts) > 1
     assert reason == "tool_calls"
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 

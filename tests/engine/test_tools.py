@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.native.text import Form, Piece, Reader
-from backends.native.tools import CALL_BEGIN, CALL_END, QUOTE, Call, parse
+from backends.native.text import Form, Piece, Reader, joined
+from backends.native.tools import CALL_BEGIN, CALL_END, QUOTE, Call
 
 
 def spelled(value: Any) -> str:
@@ -39,6 +40,33 @@ objects = st.dictionaries(keys, values, max_size=5)
 calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def events(data: bytes, cuts: list[int], form: Form) -> tuple[list[Piece | Call], Reader]:
+    reader = Reader(form)
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    found = [e for a, b in itertools.pairwise(edges) for e in reader.feed(data[a:b])]
+    return [*found, *reader.feed(b"", final=True)], reader
+
+
+def read(data: bytes, cuts: list[int], form: Form) -> tuple[str, str, list[Call], Reader]:
+    """Answer, thought and whole calls."""
+    found, reader = events(data, cuts, form)
+    whole = joined(found)
+    assert all(call.name for call in whole if isinstance(call, Call))
+    text = "".join(e.text for e in whole if isinstance(e, Piece) and not e.thought)
+    thought = "".join(e.text for e in whole if isinstance(e, Piece) and e.thought)
+    return text, thought, [e for e in whole if isinstance(e, Call)], reader
+
+
+def parse(body: str) -> Call | None:
+    """The one call that `body` is, None where it is text."""
+    text, _, calls, _ = read(f"{CALL_BEGIN}{body}{CALL_END}".encode(), [], Form(calls=True))
+    if not calls:
+        assert text == f"{CALL_BEGIN}{body}{CALL_END}"
+        return None
+    (call,) = calls
+    return call
+
+
 @calm
 @given(objects)
 def test_any_arguments(arguments: dict[str, Any]) -> None:
@@ -58,6 +86,8 @@ def test_any_arguments(arguments: dict[str, Any]) -> None:
         (f"call:f{{code:{QUOTE}if (a) {{ b['c'] = \"d\"; }}{QUOTE}}}", {"code": "if (a) { b['c'] = \"d\"; }"}),
         ("call:f{a:1e5,b:1e999,c:007,d:-3}", {"a": 1e5, "b": "1e999", "c": "007", "d": -3}),
         (f"call:f{{a:{'9' * 5000}}}", {"a": "9" * 5000}),
+        ('call:f{"a":"\\ud800","b":"<tool_call|>"}', {"a": "\ud800", "b": "<tool_call|>"}),
+        ("call:f{a:[[],{},[{}]],b:{c:{}}}", {"a": [[], {}, [{}]], "b": {"c": {}}}),
     ],
 )
 def test_spellings(body: str, arguments: dict[str, Any]) -> None:
@@ -68,7 +98,7 @@ def test_spellings(body: str, arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["", "f{}", "call:f", "call:{}", "call:f{a}", "call:f{a:}", "call:f{a:1", "call:f{a:1}x", f"call:f{{a:{QUOTE}"],
+    ["", "f{}", "call:f", "call:{}", "call:f{a}", "call:f{a:}", "call:f{a:1", "call:f{,}", "call:f{a:]}", "call:f{]"],
 )
 def test_no_calls(body: str) -> None:
     assert parse(body) is None
@@ -77,16 +107,6 @@ def test_no_calls(body: str) -> None:
 def test_no_depth_is_too_much() -> None:
     assert parse("call:f{a:" + "[" * 100_000) is None
     assert parse("call:f" + "{a:" * 500 + "1" + "}" * 500) is None
-
-
-def read(data: bytes, cuts: list[int], form: Form) -> tuple[str, str, list[Call], Reader]:
-    reader = Reader(form)
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    found = [e for a, b in itertools.pairwise(edges) for e in reader.feed(data[a:b])]
-    found += reader.feed(b"", final=True)
-    text = "".join(e.text for e in found if isinstance(e, Piece) and not e.thought)
-    thought = "".join(e.text for e in found if isinstance(e, Piece) and e.thought)
-    return text, thought, [e for e in found if isinstance(e, Call)], reader
 
 
 @calm
@@ -119,6 +139,56 @@ def test_one_call_ends_the_answer() -> None:
 def test_what_the_prompt_began_belongs_to_the_call() -> None:
     _, _, calls, _ = read(b"a:1}<tool_call|>", [3], Form(calls=True, begun=f"{CALL_BEGIN}call:f{{"))
     assert calls == [Call("f", '{"a": 1}')]
+
+
+def test_a_call_comes_piece_by_piece() -> None:
+    """The name at the first value, strings while they are written, and only what cannot change any more."""
+    reader = Reader(Form(calls=True))
+    said = f"{CALL_BEGIN}call:write {{path:{QUOTE}a.py{QUOTE},text:{QUOTE}x = 1\ny{QUOTE},n:12}}{CALL_END}"
+    given: list[Call] = []
+    when: dict[str, int] = {}
+    for at, char in enumerate(said):
+        for event in reader.feed(char.encode()):
+            assert isinstance(event, Call)
+            given.append(event)
+            when[joined(given)[0].arguments] = at  # type: ignore[union-attr]
+    (call,) = joined(given)
+    assert call == Call("write", '{"path": "a.py", "text": "x = 1\\ny", "n": 12}')
+    assert [event.name for event in given] == ["write"] + [""] * (len(given) - 1)
+    assert when['{"path": "'] == said.index("a.py") - 1
+    assert when['{"path": "a.py", "text": "x = 1\\n'] == said.index("\n")
+    assert when['{"path": "a.py", "text": "x = 1\\ny", "n": 12}'] <= said.index(CALL_END)
+    assert not any(text.endswith(": 1") for text in when)
+
+
+@calm
+@given(objects, st.integers(0, 10**6))
+def test_what_was_given_of_a_call_never_changes(arguments: dict[str, Any], cut: int) -> None:
+    """An answer that ends inside a call: what was given is a beginning of the call, or it is text."""
+    whole = f"{CALL_BEGIN}call:f{spelled(arguments)}{CALL_END}"
+    part = whole[: cut % (len(whole) + 1)]
+    text, _, calls, _ = read(part.encode(), [], Form(calls=True))
+    if not calls:
+        assert text == part
+        return
+    assert text == ""
+    assert json.dumps(arguments, ensure_ascii=False).startswith(calls[0].arguments)
+
+
+def test_a_call_that_goes_wrong_late_is_passed_on() -> None:
+    text, _, calls, reader = read(b"<|tool_call>call:f{a:1,b:}<tool_call|>!", [], Form(calls=True))
+    assert (text, calls) == ("!", [Call("f", '{"a": 1, "b": }')])
+    assert reader.calls == 1
+    text, _, calls, _ = read(b"<|tool_call>call:f{a:1} or so<tool_call|>!", [3, 20, 30], Form(calls=True))
+    assert (text, calls) == ("or so!", [Call("f", '{"a": 1}')])
+
+
+def test_long_arguments_take_no_longer_than_they_are() -> None:
+    data = f"{CALL_BEGIN}call:f{{a:{QUOTE}{'x' * 400_000}{QUOTE},b:[{'1,' * 50_000}1]}}{CALL_END}".encode()
+    began = time.perf_counter()
+    (call,) = read(data, list(range(0, len(data), 5)), Form(calls=True))[2]
+    assert len(json.loads(call.arguments)["b"]) == 50_001
+    assert time.perf_counter() - began < 10
 
 
 def test_calls_that_are_none_are_text() -> None:
