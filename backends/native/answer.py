@@ -35,13 +35,18 @@ class Final(NamedTuple):
     tally: Tally
 
 
-def answer(engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False) -> Iterator[Piece | Call | Final]:
+def answer(
+    engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False, tally: Tally | None = None
+) -> Iterator[Piece | Call | Final]:
     """Generate pieces of text and, last, a `Final`.
+
+    Args:
+        tally: what is counted goes there, so that others see it while it grows.
 
     Raises:
         ContextFull, UsageError: as `Engine.generate`, before the first piece.
     """
-    reader, tally = Reader(job.form), Tally()
+    reader, tally = Reader(job.form), tally or Tally()
     reason = "length"
     piece, end = engine.target.model.piece, engine.end
     began = time.perf_counter()

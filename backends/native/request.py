@@ -67,6 +67,8 @@ class Body(msgspec.Struct, kw_only=True):
     """Ours: tokens drafted per round in this request, 0 for plain decoding, `auto` for as many as pay."""
     cache_prompt: bool | None = None
     """llama-server's: false reads the whole prompt again."""
+    timings_per_token: bool | None = None
+    """llama-server's: each piece of a stream says what was counted so far."""
 
     def check(self, *, chat: bool) -> None:
         """Raises UsageError for what this engine does not do."""

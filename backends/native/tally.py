@@ -90,6 +90,16 @@ class Tally:
         """The draft length used most."""
         return max(range(len(self.lengths)), key=self.lengths.__getitem__, default=0)
 
+    @property
+    def so_far(self) -> dict[str, float]:
+        """What changes while an answer comes; names as in `Timings`."""
+        return {
+            "predicted_n": self.tokens,
+            "predicted_per_second": self.per_second,
+            "draft_n": self.drafted,
+            "draft_n_accepted": self.accepted,
+        }
+
     def timings(self, *, prompt: int, prompt_seconds: float, draft_tokens: int, cached: int = 0) -> Timings:
         return Timings(
             cache_n=cached,
