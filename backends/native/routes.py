@@ -66,7 +66,8 @@ async def completion(request: Request, *, chat: bool) -> Response:
         first = await anext(events, None)
         stream = bool(body.stream) and first is not None and not isinstance(first, AdvisorError)
         if stream:
-            lines = _stream(first, events, shape, usage=body.usage, live=ticket.tally if body.timings_per_token else None)
+            live = ticket.tally if body.timings_per_token else None
+            lines = _stream(first, events, shape, usage=body.usage, live=live)
             return Stream(lines, media_type="text/event-stream", left=lambda: service.leave(ticket))
         return await _whole(first, events, shape)
     finally:

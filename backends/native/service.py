@@ -60,6 +60,8 @@ class Ticket:
         self.cancelled = threading.Event()
         """Asks the engine to end the answer here."""
         self.begun = False
+        self.tally = Tally()
+        """What the engine counted for it so far."""
         self._left = False
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
@@ -244,7 +246,7 @@ class Service:
             return ticket.cancelled.is_set()
 
         try:
-            for event in answer(self.engine, job, stopped):
+            for event in answer(self.engine, job, stopped, ticket.tally):
                 if isinstance(event, Final):
                     self._count(event, time.monotonic() - began)
                 ticket.put(event)
