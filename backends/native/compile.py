@@ -25,7 +25,7 @@ STEP = re.compile(r"\[(\d+)/(\d+)\]")
 
 
 def cache() -> Path:
-    """Where wheels are kept: the user's cache, by platform."""
+    """Where builds are kept: the user's cache, by platform."""
     if os.environ.get("XDG_CACHE_HOME"):
         base = Path(os.environ["XDG_CACHE_HOME"])
     elif sys.platform == "darwin":
@@ -34,7 +34,7 @@ def cache() -> Path:
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     else:
         base = Path.home() / ".cache"
-    return base / "gemma-advisor" / "wheels"
+    return base / "gemma-advisor"
 
 
 def flags() -> str:
@@ -42,10 +42,10 @@ def flags() -> str:
     return os.environ.get("CMAKE_ARGS", FLAGS)
 
 
-def shelf(version: str) -> Path:
+def shelf(version: str, kind: str = "wheels") -> Path:
     """The folder of one version built with one set of flags; two sets never share a wheel."""
     name = re.sub(r"[^A-Za-z0-9=.]+", "-", flags().replace("-D", "")).strip("-")
-    return cache() / version / name
+    return cache() / kind / version / name
 
 
 def find(folder: Path) -> Path | None:
@@ -59,10 +59,10 @@ def say(text: str, *, end: str = "\n") -> None:
 
 
 def follow(process: subprocess.Popen[str], log: Path) -> None:
-    """Keep the build's output in `log` and show one line of progress: in place on a terminal, else every 10 %."""
+    """Add the build's output to `log` and show one line of progress: in place on a terminal, else every 10 %."""
     began, shown = time.monotonic(), -1
     assert process.stdout is not None  # noqa: S101 - opened with a pipe below
-    with log.open("w") as file:
+    with log.open("a") as file:
         for line in process.stdout:
             file.write(line)
             step = STEP.search(line)
@@ -77,6 +77,11 @@ def follow(process: subprocess.Popen[str], log: Path) -> None:
                 say(text)
 
 
+def tail(log: Path) -> str:
+    """The end of a log, where the error is."""
+    return "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+
+
 def build(version: str, folder: Path) -> Path:
     """Compile into a folder of its own and move the wheel in place whole, so an interrupted build leaves nothing.
 
@@ -87,6 +92,7 @@ def build(version: str, folder: Path) -> Path:
     log = folder / "build.log"
     say(f"Compiling llama.cpp (llama-cpp-python {version}), once: about 4 minutes on 2 cores.")
     say(f"  flags {flags()}\n  log   {log}\n  wheel {folder}")
+    log.write_text("")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         argv = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir"]
         argv += ["--no-binary", "llama-cpp-python", "-w", scratch, f"llama-cpp-python=={version}"]
@@ -103,8 +109,9 @@ def build(version: str, folder: Path) -> Path:
             raise SystemExit(130) from None
         wheel = find(Path(scratch))
         if process.wait() != 0 or wheel is None:
-            tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-            raise SystemExit(f"{tail}\nllama-cpp-python did not compile. Is there a C++ compiler? The whole log: {log}")
+            raise SystemExit(
+                f"{tail(log)}\nllama-cpp-python did not compile. Is there a C++ compiler? The whole log: {log}"
+            )
         final = folder / wheel.name
         shutil.move(wheel, final)
     return final

@@ -1,14 +1,13 @@
 """Predicted buffers against what llama.cpp allocates: `python -m tests.bench.memory [--quick]` prints the whole table.
 
 Five sizes x contexts x cache types, micro-batches and callers, through llama-cpp-python and, where there is one,
-llama-server (`LLAMA_SERVER` or PATH). Everything is within 1 % or 32 MiB, whichever is larger, or the exit code is 1.
+llama-server (`python -m tests.tools.llama_server` gets one). Everything is within 1 % or 32 MiB, whichever is larger,
+or the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from advisor import footprint, gguf, shapes
 from advisor.catalog import load
 from advisor.footprint import MIB, Shape
 from advisor.profile import Architecture, ModelProfile
-from tests.tools import header_gguf
+from tests.tools import header_gguf, llama_server
 from tests.tools.allocations import children, parse
 
 Ask = Callable[..., dict[str, Any]]
@@ -209,14 +208,14 @@ def gpu_cases(server: Path, folder: Path) -> Iterator[Compared]:
             device.terminate()
 
 
-def beside(server: str | None, folder: Path) -> Iterator[Compared]:
+def beside(server: Path | None, folder: Path) -> Iterator[Compared]:
     """What needs llama-server, or the RPC server that is built with it (`-DGGML_RPC=ON`)."""
     if server is None:
         return
-    device = Path(server).with_name("ggml-rpc-server")
+    device = server.with_name("ggml-rpc-server")
     if device.exists():
         yield from gpu_cases(device, folder)
-    yield from server_cases(server, folder)
+    yield from server_cases(str(server), folder)
 
 
 def divided(ask: Ask, pair: Pair, shape: Shape, case: str) -> Iterator[Compared]:
@@ -301,7 +300,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the worst of each kind of buffer")
     arguments = parser.parse_args()
-    server = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
+    server = llama_server.find()
     rows = []
     with tempfile.TemporaryDirectory() as folder, children() as ask:
         for row in all_cases(ask, Path(folder)):
@@ -309,7 +308,7 @@ def main() -> int:
             if not arguments.quick:
                 print(row, flush=True)
         if server is None:
-            print("no llama-server: set LLAMA_SERVER to compare with its log")
+            print(f"no llama-server to compare with: {llama_server.COMMAND} builds one")
         for row in beside(server, Path(folder)):
             rows.append(row)
             if not arguments.quick:
