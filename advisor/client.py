@@ -28,13 +28,6 @@ KEY = "ADVISOR_API_KEY"
 """The environment's name for the key, for the server and for its clients."""
 
 
-class Text(Record, frozen=True, kw_only=True):
-    """Some text of the answer; `thought`: of the reasoning before it."""
-
-    text: str
-    thought: bool = False
-
-
 class Timings(Record, frozen=True, kw_only=True):
     """What the server counted, as far as it says; names as llama-server's."""
 
@@ -49,6 +42,14 @@ class Timings(Record, frozen=True, kw_only=True):
     draft_tokens: int | None = None
     draft_lengths: tuple[int, ...] = ()
     """Rounds that drafted nothing, one token, two, ..."""
+
+
+class Text(Record, frozen=True, kw_only=True):
+    """Some text of the answer; `thought`: of the reasoning before it. `timings`: so far, where they were asked for."""
+
+    text: str
+    thought: bool = False
+    timings: Timings | None = None
 
 
 class Done(Record, frozen=True, kw_only=True):
@@ -100,7 +101,8 @@ class Client:
         self._http.close()
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[Text | Done]:
-        """Stream the answer to a conversation; `options` are fields of the request, None ones left out.
+        """Stream the answer to a conversation; `options` are fields of the request, None ones left out. With
+        `timings_per_token`, each text comes with what was counted so far, where the server does that.
 
         Raises:
             UsageError: the server refuses the request.
@@ -141,7 +143,9 @@ def running(backend: Backend, plan: LaunchPlan) -> Iterator[Client]:
 
 
 def joined(backend: Backend, endpoint: Endpoint) -> Client:
-    """A client of an endpoint that runs, whoever started it."""
+    """A client of an endpoint that runs, whoever started it: in its backend's dialect, where it has one."""
+    if (own := backend.client(endpoint)) is not None:
+        return own
     cause = functools.partial(backend.cause, endpoint)
     return Client(endpoint.base_url, endpoint.model, cause=cause, key=endpoint.api_key)
 
@@ -157,10 +161,10 @@ def _events(reply: httpx.Response) -> Iterator[Text | Done]:
         if data == "[DONE]":
             break
         chunk = _decoded(data)
-        for choice in chunk.get("choices") or ():
-            yield from _texts(choice)
-            reason = choice.get("finish_reason") or reason
         timings = chunk.get("timings") or timings
+        for choice in chunk.get("choices") or ():
+            yield from _texts(choice, _timings(timings, {}) if timings else None)
+            reason = choice.get("finish_reason") or reason
         usage = chunk.get("usage") or usage
     if not reason:
         # The stream ended early though politely; whoever knows the server says why.
@@ -180,14 +184,14 @@ def _decoded(data: str) -> dict[str, Any]:
     return chunk
 
 
-def _texts(choice: Mapping[str, Any]) -> Iterator[Text]:
+def _texts(choice: Mapping[str, Any], timings: Timings | None) -> Iterator[Text]:
     delta = choice.get("delta") or {}
     thought = delta.get("reasoning_content") or delta.get("reasoning")
     if thought:
-        yield Text(text=thought, thought=True)
+        yield Text(text=thought, thought=True, timings=timings)
     text = delta.get("content") or choice.get("text")
     if text:
-        yield Text(text=text)
+        yield Text(text=text, timings=timings)
 
 
 def _timings(timings: Mapping[str, Any], usage: Mapping[str, Any]) -> Timings:
@@ -204,6 +208,8 @@ def _refusal(reply: httpx.Response) -> AdvisorError:
         message = _message(reply.json())
     except ValueError:
         message = reply.text[:200]
+    if reply.status_code == httpx.codes.UNAUTHORIZED:
+        return UsageError(message or "the server wants an API key", hint=f"put it into the environment's {KEY}")
     ours = reply.status_code in CLIENT_ERRORS and reply.status_code not in LATER
     kind = UsageError if ours else RuntimeFailed
     return kind(message or f"the server answered {reply.status_code}")

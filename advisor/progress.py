@@ -41,7 +41,7 @@ class Line:
         if now < self._next:
             return
         if self._terminal:
-            click.echo(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", nl=False, err=True)
+            _write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
             self._next = now + REDRAW_S
         else:
             click.echo(text, err=True)
@@ -51,8 +51,14 @@ class Line:
     def clear(self) -> None:
         """Leave an empty line for what comes next."""
         if self._shown and self._terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            _write("\r\x1b[K")
         self._shown = False
+
+
+def _write(text: str) -> None:
+    """As it is: click would take the cursor's movements away with the colours (NO_COLOR)."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 class Transfer(Record, frozen=True, kw_only=True):
@@ -128,18 +134,24 @@ def clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Say for how long `what` has been going on while the block runs."""
+def busy(what: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Say for how long `what` has been going on while the block runs, and how far it is, as far as the block tells:
+    what it is given is a backend's `Progress`."""
     line, done, begun = Line(), threading.Event(), time.monotonic()
+    now = what
+
+    def told(transfer: Transfer) -> None:
+        nonlocal now
+        now = transfer.words if transfer.size else what
 
     def tick() -> None:
         while not done.wait(REDRAW_S):
-            line.show(f"{what} ... {time.monotonic() - begun:.0f} s")
+            line.show(f"{now} ... {time.monotonic() - begun:.0f} s")
 
     ticker = threading.Thread(target=tick, daemon=True, name="progress")
     ticker.start()
     try:
-        yield
+        yield Pace(told)
     finally:
         done.set()
         ticker.join()

@@ -16,6 +16,7 @@ from advisor.commands.launch import drafter_words, ended_by_signals, fetch, open
 from advisor.commands.ps import stats_words
 from advisor.commands.run import Printer, usable
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from advisor.footer import Footer
 from advisor.launching import DEMO, Order
 from advisor.machine import Record
 from advisor.sessions import Session
@@ -138,7 +139,7 @@ class Chat:
             self._sampling = {**SAMPLING, "temperature": temperature}
         self._client: Client | None = None
         self._commands: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: click.echo(EPILOG.partition("In the conversation:\n")[2].rstrip()),
+            "/help": self._help,
             "/stats": self._stats,
             "/reset": self._reset,
             "/save": self._save,
@@ -177,6 +178,9 @@ class Chat:
                 click.echo(click.style("error: ", fg="red") + error.message, err=True)
                 if error.hint:
                     click.echo(f"  {error.hint}", err=True)
+            except KeyboardInterrupt:
+                # Between two answers, as while statistics are asked for: nothing to stop, nothing to end.
+                click.secho("(ctrl-d ends)", dim=True, err=True)
 
     def obey(self, line: str) -> None:
         """Do what a line says: a command, or a question.
@@ -212,19 +216,24 @@ class Chat:
         from advisor.client import Done  # noqa: PLC0415
 
         assert self._client is not None  # noqa: S101 - set by `connected`
-        events = self._client.chat([*self.messages, {"role": "user", "content": question}], **self._sampling)
-        printer, said, timings, stopped = Printer(quiet=False), "", None, False
+        footer, printer = Footer(), Printer(quiet=False)
+        options = self._sampling | ({"timings_per_token": True} if footer.possible else {})
+        events = self._client.chat([*self.messages, {"role": "user", "content": question}], **options)
+        said, timings, stopped = "", None, False
         try:
+            footer.show("reading ... (ctrl-c stops)")
             for event in events:
                 if isinstance(event, Done):
                     timings = event.timings
                 else:
                     said += _shown(printer, event)
+                    footer.show(live_words(event))
         except KeyboardInterrupt:
             stopped = True
         finally:
             # Closing the stream tells the server to stop.
             events.close()  # type: ignore[attr-defined]
+            footer.clear()
             printer.end()
         self.turns.append(Turn(question=question, answer=said, stopped=stopped))
         note = "stopped" if stopped or timings is None else timings_words(timings)
@@ -238,6 +247,9 @@ class Chat:
         except RuntimeFailed as error:
             raise UsageError(error.message, hint=error.hint) from None
         click.echo(stats_words(counted, drafter=self.session.drafter))
+
+    def _help(self, _: str) -> None:
+        click.echo(EPILOG.partition("In the conversation:\n")[2].rstrip())
 
     def _reset(self, _: str) -> None:
         self.turns.clear()
@@ -277,6 +289,13 @@ def _shown(printer: Printer, piece: Text) -> str:
     """Show a piece; returns what of it belongs to the answer."""
     printer.show(piece.text, thought=piece.thought)
     return "" if piece.thought else piece.text
+
+
+def live_words(piece: Text) -> str:
+    """What the footer says while an answer comes."""
+    doing = "thinking" if piece.thought else "answering"
+    counted = f", {timings_words(piece.timings)}" if piece.timings else ""
+    return f"{doing}{counted} (ctrl-c stops)"
 
 
 def timings_words(timings: Timings) -> str:
