@@ -76,6 +76,20 @@ class RuntimeFailed(AdvisorError):
     exit_code = 6
 
 
+class OutOfMemory(RuntimeFailed):
+    """A runtime did not get the memory that it asked for.
+
+    Args:
+        size: bytes of what was refused, 0 where it does not tell.
+        on_gpu: whether it was a GPU's memory.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", command: str = "", size: int = 0, on_gpu: bool = False) -> None:
+        super().__init__(message, hint=hint, command=command)
+        self.size = size
+        self.on_gpu = on_gpu
+
+
 class Interrupted(AdvisorError):
     """The user pressed ctrl-c."""
 

@@ -28,7 +28,8 @@ OUTPUT_KIND = "chat"
 
 class Question(Record, frozen=True, kw_only=True):
     """How the subject is to run. `reserve`: bytes to leave free on each device, None for the usual margins.
-    `projector`: bytes of the multimodal projector, 0 without."""
+    `projector`: bytes of the multimodal projector, 0 without. `sequences`: conversations at once, each with the whole
+    context."""
 
     context_tokens: int
     depth_tokens: int
@@ -37,6 +38,7 @@ class Question(Record, frozen=True, kw_only=True):
     backend: Availability
     reserve: int | None = None
     projector: int = 0
+    sequences: int = 1
 
 
 class Estimate(Record, frozen=True, kw_only=True):
@@ -68,6 +70,7 @@ def question(
     micro_batch: int = 512,
     reserve: int | None = None,
     projector: bool = False,
+    sequences: int = 1,
 ) -> Question:
     """How it is to run, with the defaults filled in.
 
@@ -93,6 +96,7 @@ def question(
         backend=backend,
         reserve=reserve,
         projector=int(subject.profile.projector.bytes) if projector and subject.profile else 0,
+        sequences=sequences,
     )
 
 
@@ -158,8 +162,9 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
 
 def demand(subject: Subject, asked: Question, draft: Draft | None) -> Footprint:
     shape = Shape(
-        context_tokens=asked.context_tokens,
+        context_tokens=asked.context_tokens * asked.sequences,
         kv_type=asked.kv_type,
+        sequences=asked.sequences,
         micro_batch=asked.micro_batch,
         backend=asked.backend.name,
     )

@@ -1,24 +1,42 @@
-"""From what was asked for to an endpoint that answers, with the proof that its drafter works.
+"""From what was asked for to what is to be started: model, placement, drafter, files.
 
-`configure` decides (pure but for reading headers and the list of files), `open_session` starts, `prove` asks once.
+`configure` decides; it is pure but for reading headers and the list of files. What it decides is started, proved and
+remembered by `starting`, whose functions are these ones' other half and can be had here as well.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, sessions
+from advisor import catalog
 from advisor.catalog import Catalog
-from advisor.errors import AdvisorError, NothingFits, RuntimeFailed, UsageError
-from advisor.machine import Availability, Machine, Record
-from advisor.sessions import Session
+from advisor.errors import NothingFits, UsageError
+from advisor.footprint import GIB, KvType
+from advisor.machine import Availability, Gpu, Machine, Record
+from advisor.placement import usable_gpus
+from advisor.starting import Proof, attend, open_session, planned, prove, remember
 from advisor.store import File
-from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, Stats
+from backends.base import Model, Options
+
+__all__ = [
+    "ADAPTS",
+    "DEMO",
+    "Order",
+    "Proof",
+    "Setup",
+    "attend",
+    "configure",
+    "estimated",
+    "is_file",
+    "open_session",
+    "planned",
+    "prove",
+    "remember",
+]
 
 if TYPE_CHECKING:
     from advisor.estimate import Estimate
@@ -30,14 +48,15 @@ DRAFT_TOKENS = 3
 """Drafted a round where nobody says otherwise and nothing is known."""
 ADAPTS = -1
 """The native engine's own choice: as many as pay."""
-PORT_TRIES = 5
-QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."
-PROOF_TOKENS = 48
 SWITCHED_OFF = "it was switched off"
+MOST_CACHE = 8 * GIB
+MOST_CHECKPOINTS = 32
+"""What llama-server takes of main memory by default for prompts that it has read."""
 
 
 class Order(Record, frozen=True, kw_only=True):
-    """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `force`: even what does not fit."""
+    """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
+    each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit."""
 
     model: str | None = None
     backend: str | None = None
@@ -50,12 +69,17 @@ class Order(Record, frozen=True, kw_only=True):
     detached: bool = False
     projector: bool = False
     force: bool = False
+    kv_type: KvType = "f16"
+    parallel: int = 1
+    threads: int | None = None
+    gpu_layers: int | None = None
+    api_key: str | None = None
     extra: tuple[str, ...] = ()
 
 
 class Setup(Record, frozen=True, kw_only=True):
     """What will be started. `drafter_reason`: why there is a drafter, or none. `files`: of the catalogue, some of them
-    still to be fetched. `expected_*`: the estimate, where there is one; tokens per second and bytes."""
+    still to be fetched. `expected_*`: of the estimate, where there is one; tokens per second and bytes."""
 
     backend: str
     model: Model
@@ -65,22 +89,8 @@ class Setup(Record, frozen=True, kw_only=True):
     licence: str = ""
     expected_tokens_per_s: float | None = None
     expected_bytes: int | None = None
-
-
-class Proof(Record, frozen=True, kw_only=True):
-    """What the first answer showed. `reason`: why the drafter is off; empty where it is active.
-
-    `tokens_per_step`: tokens that each round of the target gave, the drafts that were right and one of its own.
-    """
-
-    active: bool
-    drafted: int
-    accepted: int
-    acceptance: float | None
-    tokens_per_step: float | None
-    tokens_per_s: float | None
-    memory_bytes: int | None
-    reason: str
+    order: Order | None = None
+    estimate: Estimate | None = None
 
 
 # ---- Deciding
@@ -131,6 +141,7 @@ def _demo(order: Order) -> Setup:
         ),
         options=_options(order),
         drafter_reason="the embedded pair" if drafting else SWITCHED_OFF,
+        order=order,
     )
 
 
@@ -146,8 +157,17 @@ def _context(asked: int, longest: int, name: str) -> int:
     return asked
 
 
-def _options(order: Order) -> Options:
-    return Options(port=order.port, detached=order.detached, extra=order.extra)
+def _options(order: Order, cores: int | None = None) -> Options:
+    return Options(
+        port=order.port,
+        detached=order.detached,
+        threads=order.threads or cores,
+        gpu_layers=order.gpu_layers,
+        kv_type=order.kv_type,
+        sequences=order.parallel,
+        api_key=order.api_key,
+        extra=order.extra,
+    )
 
 
 def _own_file(order: Order) -> Setup:
@@ -241,7 +261,14 @@ def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) ->
     """
     from advisor import estimate, gguf, subject  # noqa: PLC0415
 
-    asked = estimate.question(about, where.backend, context=order.context, projector=order.projector)
+    asked = estimate.question(
+        about,
+        where.backend,
+        context=order.context,
+        kv_type=order.kv_type,
+        projector=order.projector,
+        sequences=order.parallel,
+    )
     draft = None
     if _drafting(order):
         given = subject.given_draft(gguf.read(order.drafter), about) if order.drafter else None
@@ -265,117 +292,89 @@ def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) ->
     return found
 
 
+def estimated(order: Order, setup: Setup) -> Estimate:
+    """What another order would need where this one was placed; nothing is read but the catalogue.
+
+    Raises:
+        AdvisorError: it cannot be, or needs more memory than there is.
+    """
+    from advisor import subject  # noqa: PLC0415
+
+    found = setup.estimate
+    if found is None:
+        raise UsageError(f"nothing is known of {setup.model.name}")
+    where = _Site(machine=found.machine, backend=found.question.backend, catalog=catalog.load())
+    about = found.subject
+    if about.header is None:
+        about = subject.from_catalogue(where.catalog.model(order.model or ""), order.quant)
+    elif order.use_drafter:
+        order = msgspec.structs.replace(order, drafter=setup.model.drafter)
+    return _estimate(order, about, where, none_known="")
+
+
 def _placed(order: Order, found: Estimate, target: Path, drafter: Path | None) -> Setup:
-    """An estimate as what to start."""
-    placed = found.placement
-    on_gpu = placed.mode != "cpu"
-    # Where no GPU is known, llama.cpp may still know one: it is left to decide.
-    decided = found.fits and (on_gpu or bool(found.machine.gpus))
+    """An estimate as what to start. Layers that the user placed himself are not what was estimated."""
+    backend = found.question.backend.name
+    own = order.gpu_layers is not None
+    speed = found.speed.decode if found.speed and not own else None
     return Setup(
-        backend=found.question.backend.name,
+        backend=backend,
         model=Model(
             name=found.subject.profile.id if found.subject.profile else target.stem,
             target=target,
             drafter=drafter,
-            draft_tokens=_draft_tokens(order, found.question.backend.name, found.draft_tokens) if drafter else 0,
+            draft_tokens=_draft_tokens(order, backend, found.draft_tokens) if drafter else 0,
             context_tokens=found.question.context_tokens,
         ),
-        options=msgspec.structs.replace(
-            _options(order),
-            gpu_layers=placed.gpu_layers if decided else None,
-            cpu_expert_layers=placed.cpu_expert_layers if decided else 0,
-            kv_type=found.question.kv_type,
-        ),
+        options=_placed_options(order, found),
         drafter_reason=found.drafter_reason,
-        expected_tokens_per_s=found.speed.decode if found.speed else None,
-        expected_bytes=placed.device_bytes + placed.host_bytes,
+        expected_tokens_per_s=speed,
+        expected_bytes=None if own else found.placement.device_bytes + found.placement.host_bytes,
+        order=order,
+        estimate=None if own else found,
     )
 
 
-# ---- Starting
-
-
-def planned(backend: Backend, setup: Setup, *, port: int = 0, log: Path | None = None) -> LaunchPlan:
-    """What starting would take, on that port and with that log."""
-    options = msgspec.structs.replace(setup.options, port=port or setup.options.port, log=log)
-    return backend.plan(setup.model, options)
-
-
-def open_session(backend: Backend, setup: Setup) -> Session:
-    """Start it and enter it among the sessions.
-
-    Raises:
-        AdvisorError: as `Backend.start`; nothing of it is left then.
-    """
-    for attempt in range(1, PORT_TRIES + 1):
-        session = sessions.claim(setup.model.name, planned(backend, setup), port=setup.options.port)
-        plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
-        try:
-            return sessions.started(session, backend.start(plan))
-        except RuntimeFailed:
-            sessions.forget(session)
-            # Somebody else may have taken the port in the meantime; then another one will do.
-            if setup.options.port or attempt == PORT_TRIES or sessions.can_bind(session.port):
-                raise
-        except BaseException:
-            sessions.forget(session)
-            raise
-    raise AssertionError
-
-
-def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Proof:
-    """Ask something and look whether tokens were drafted.
-
-    Args:
-        drafter_reason: why there is no drafter, where there is none.
-
-    Raises:
-        RuntimeFailed: the server does not answer.
-    """
-    from advisor.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than a plan to make
-    from advisor.demo import collect  # noqa: PLC0415
-
-    endpoint = session.endpoint
-    with joined(backend, endpoint) as client:
-        question = [{"role": "user", "content": QUESTION}]
-        timings = collect(client.chat(question, temperature=0, max_tokens=PROOF_TOKENS)).timings
-    drafted, accepted = timings.draft_n or 0, timings.draft_n_accepted or 0
-    tokens = (timings.predicted_n or 0) - 1  # the first one belongs to the prompt
-    return Proof(
-        active=drafted > 0,
-        drafted=drafted,
-        accepted=accepted,
-        acceptance=accepted / drafted if drafted else None,
-        tokens_per_step=tokens / (tokens - accepted) if drafted and tokens > accepted else None,
-        tokens_per_s=timings.predicted_per_second,
-        memory_bytes=_memory(backend, endpoint),
-        reason="" if drafted else _why_plain(backend, session, drafter_reason),
+def _placed_options(order: Order, found: Estimate) -> Options:
+    placed, backend = found.placement, found.question.backend
+    options = _options(order, _allowed_cores(found.machine))
+    if not found.fits:
+        return options
+    cache, checkpoints = _spare(found)
+    options = msgspec.structs.replace(options, cache_bytes=cache, checkpoints=checkpoints)
+    # Where nobody knows a GPU, the runtime may: if it does not tell, it is left to decide.
+    decided = placed.mode != "cpu" or found.machine.gpus or backend.devices is not None
+    if order.gpu_layers is not None or not decided:
+        return options
+    return msgspec.structs.replace(
+        options, gpus=_cards(found), gpu_layers=placed.gpu_layers, cpu_expert_layers=placed.cpu_expert_layers
     )
 
 
-def _memory(backend: Backend, endpoint: Endpoint) -> int | None:
-    try:
-        found: Stats = backend.stats(endpoint)
-    except AdvisorError:
-        return None
-    return found.memory_bytes
+def _allowed_cores(machine: Machine) -> int | None:
+    """The cores to use where not all may be used, which runtimes do not see; their own choice is better otherwise (they
+    know fast cores from slow ones)."""
+    return machine.cpu.cores if machine.cpu.threads < (os.cpu_count() or 1) else None
 
 
-def _why_plain(backend: Backend, session: Session, reason: str) -> str:
-    if not session.drafter:
-        return reason or "none was given"
-    # Backends that can tell from their log do; the interface does not ask it of the others.
-    asked: Callable[[Endpoint], str] | None = getattr(backend, "why_plain", None)
-    return asked(session.endpoint) if asked else "plain decoding is faster here, as measured while answering"
+def _cards(found: Estimate) -> tuple[Gpu, ...]:
+    """The GPUs that were reckoned with."""
+    if found.placement.mode == "cpu":
+        return ()
+    cards = [gpu for gpu in usable_gpus(found.machine) if gpu.index in found.gpus]
+    if len(cards) > len(found.limits.cards):
+        # Cards of several vendors have the same numbers; one alone is the fastest.
+        cards = [max(cards, key=lambda gpu: gpu.bandwidth_bytes_per_s or 0)]
+    return tuple(cards)
 
 
-def attend(backend: Backend, session: Session) -> None:
-    """Wait until the session ends.
+def _spare(found: Estimate) -> tuple[int, int]:
+    """Bytes for prompts that were read before, and the number of states to go back to: half each of what main memory
+    has left, and not more than llama-server would take by itself."""
+    from advisor.estimate import repacked  # noqa: PLC0415
 
-    Raises:
-        RuntimeFailed: its process died; returns where `advisor stop` ended it.
-    """
-    while sessions.is_alive(session):
-        time.sleep(0.2)
-    if not sessions.was_stopped(session):
-        raise backend.cause(session.endpoint)
+    placed, limits = found.placement, found.limits
+    left = limits.device - placed.device_bytes if limits.unified else limits.host - placed.host_bytes
+    half = max(0, left - repacked(found)) // 2
+    state = max(1, found.load.kv_sliding // found.question.sequences)
+    return min(half, MOST_CACHE), max(1, min(half // state, MOST_CHECKPOINTS))

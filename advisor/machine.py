@@ -61,6 +61,16 @@ class Gpu(Record, frozen=True, kw_only=True):
     """As the system counts them, 0 where it does not tell: on Apple's chips they tell the bins apart."""
 
 
+class RuntimeDevice(Record, frozen=True, kw_only=True):
+    """A device that a runtime can compute on, as it calls it: `name` is `CUDA0` or `Vulkan1`, `description` the
+    product's."""
+
+    name: str
+    description: str
+    memory_total_bytes: int
+    memory_free_bytes: int
+
+
 class Availability(Record, frozen=True, kw_only=True):
     """What a backend says of itself on this machine; `drafter`: it can run Gemma's MTP drafter.
 
@@ -78,6 +88,8 @@ class Availability(Record, frozen=True, kw_only=True):
     build: str | None = None
     features: tuple[str, ...] = ()
     host: str | None = None
+    devices: tuple[RuntimeDevice, ...] | None = None
+    """Those that it can compute on beside the processor, None where it does not tell."""
 
 
 class Problem(Record, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,8 @@ LOCK_S = 10.0
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint and the process behind it. `birth` tells the process from a later one with the same id.
 
-    While it is `starting`, the process is the advisor that starts it. `stopping`: it was told to end.
+    While it is `starting`, the process is the advisor that starts it, and the server from when there is one; `starter`
+    is that advisor, as `pid:birth`. `stopping`: it was told to end.
     """
 
     name: str
@@ -52,6 +53,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int = 0
     detached: bool = False
     api_key: str = ""
+    starter: str = ""
+
+    @property
+    def spawned(self) -> bool:
+        """Whether there is a server, that answers or will."""
+        return bool(self.base_url)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -104,33 +111,46 @@ def living() -> list[Session]:
     return [session for session in everything() if is_alive(session)]
 
 
-def find(name: str | None = None) -> Session:
+def running() -> list[Session]:
+    """The sessions that can be talked to; one whose starter died before it answered is, as soon as it does."""
+    return [each for each in map(_settled, living()) if each.status == "running"]
+
+
+def stoppable() -> list[Session]:
+    """The sessions that have a server, whether it answers yet or not."""
+    return [session for session in living() if session.spawned]
+
+
+def find(name: str | None = None, *, among: Callable[[], list[Session]] | None = None) -> Session:
     """The running session of that name, or the only one.
+
+    Args:
+        among: which sessions count, those that can be talked to by default.
 
     Raises:
         UsageError: there is none of that name, or no name was given and there is not exactly one.
     """
-    running = [session for session in living() if session.status == "running"]
-    names = [session.name for session in running]
+    found = (among or running)()
+    names = [session.name for session in found]
     if name is not None:
-        for session in running:
+        for session in found:
             if session.name == name:
                 return session
         if not names:
             raise nothing_runs()
         raise unknown_name("session", name, names, command="advisor ps")
-    if not running:
+    if not found:
         raise nothing_runs()
-    if len(running) > 1:
-        raise UsageError(f"{len(running)} sessions are running", hint=f"name one of {', '.join(names)}")
-    return running[0]
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} sessions are running", hint=f"name one of {', '.join(names)}")
+    return found[0]
 
 
 def serving(name: str) -> Session | None:
     """A running session of that name, else one that serves the model of that name; None where there is none."""
-    running = [session for session in living() if session.status == "running"]
-    named = [session for session in running if session.name == name]
-    return next(iter(named or [session for session in running if session.model == name]), None)
+    found = running()
+    named = [session for session in found if session.name == name]
+    return next(iter(named or [session for session in found if session.model == name]), None)
 
 
 def nothing_runs() -> UsageError:
@@ -140,6 +160,23 @@ def nothing_runs() -> UsageError:
 def is_alive(session: Session) -> bool:
     """Whether the very process of this session still runs."""
     return birth(session.pid) == session.birth
+
+
+def _settled(session: Session) -> Session:
+    """A session that nobody watches any more while it starts: running, if it answers by now."""
+    if session.status != "starting" or not session.spawned or _starter_lives(session):
+        return session
+    import httpx  # noqa: PLC0415 - seldom needed
+
+    with contextlib.suppress(httpx.HTTPError):
+        if httpx.get(session.base_url.removesuffix("/v1") + "/health", timeout=1, trust_env=False).is_success:
+            return started(session, session.endpoint)
+    return session
+
+
+def _starter_lives(session: Session) -> bool:
+    pid, _, born = session.starter.partition(":")
+    return birth(int(pid)) == born if pid.isdecimal() else False
 
 
 def birth(pid: int) -> str:
@@ -176,6 +213,7 @@ def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
     Raises:
         RuntimeFailed: the port asked for is taken.
     """
+    own = os.getpid()
     with _locked():
         others = _cleared()
         session = Session(
@@ -183,8 +221,9 @@ def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
             status="starting",
             backend=plan.backend,
             model=plan.model.name,
-            pid=os.getpid(),
-            birth=birth(os.getpid()),
+            pid=own,
+            birth=birth(own),
+            starter=f"{own}:{birth(own)}",
             port=_port(port, {other.port: other.name for other in others}),
             since=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             target=str(plan.model.target),
@@ -196,12 +235,22 @@ def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
     return session
 
 
+def spawned(session: Session, endpoint: Endpoint) -> Session:
+    """The session with the server that will be its endpoint, on record before it does anything: whatever becomes of
+    whoever starts it, it is known and can be stopped."""
+    return _become(session, endpoint, "starting")
+
+
 def started(session: Session, endpoint: Endpoint) -> Session:
     """The session with the endpoint that it has become."""
+    return _become(session, endpoint, "running")
+
+
+def _become(session: Session, endpoint: Endpoint, status: Literal["starting", "running"]) -> Session:
     pid = endpoint.pid or os.getpid()
-    running = msgspec.structs.replace(
+    session = msgspec.structs.replace(
         session,
-        status="running",
+        status=status,
         pid=pid,
         birth=birth(pid),
         base_url=endpoint.base_url,
@@ -212,8 +261,8 @@ def started(session: Session, endpoint: Endpoint) -> Session:
         api_key=endpoint.api_key or "",
     )
     with _locked():
-        _write(running)
-    return running
+        _write(session)
+    return session
 
 
 def forget(session: Session) -> None:
@@ -230,7 +279,7 @@ def end(session: Session, backend: Backend | None = None) -> None:
     Args:
         backend: the one that started it, where it is this process's; another one of its kind otherwise.
     """
-    if session.status == "running" and is_alive(session):
+    if session.spawned and is_alive(session):
         with _locked():
             # So that whoever waits for it knows that it did not die.
             _write(msgspec.structs.replace(session, status="stopping"))

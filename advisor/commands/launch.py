@@ -7,19 +7,22 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import click
 import msgspec
 
 from advisor import launching, licences, sessions, shelves, store
 from advisor.commands.run import parse_drafts, usable
-from advisor.errors import Interrupted, UsageError
+from advisor.errors import Interrupted, UsageError, unknown_name
+from advisor.footprint import KvType
 from advisor.launching import Order, Proof, Setup
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, LaunchPlan, load
+
+KEY = "ADVISOR_API_KEY"
 
 EPILOG = """\b
 Examples:
@@ -28,7 +31,7 @@ Examples:
   advisor launch model.gguf --drafter mtp.gguf
   advisor launch demo --backend llama.cpp --detach --json
   advisor launch demo --backend llama.cpp --dry-run
-  advisor launch demo --backend llama.cpp -- --threads 4 --api-key KEY
+  advisor launch 12b --parallel 4 --kv-type q8_0 -- --no-repack
 
 \b
 Whatever comes after `--` is passed on to the runtime.
@@ -46,7 +49,12 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
 @click.option("--no-drafter", is_flag=True, help="Plain decoding.")
 @click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens drafted per round.")
+@click.option("--kv-type", default="f16", show_default=True, metavar="T", help="Of the KV cache: f16, q8_0 or q4_0.")
+@click.option("--parallel", type=click.IntRange(1, 64), default=1, metavar="N", help="Conversations at once.")
+@click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one from 8080 on by default.")
+@click.option("--api-key", envvar=KEY, metavar="KEY", help=f"Asked of all who come; better given as ${KEY}.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
 @click.option("--force", is_flag=True, help="Start also what should not fit.")
@@ -62,7 +70,12 @@ def command(
     drafter: Path | None,
     no_drafter: bool,
     draft_tokens: str,
+    kv_type: str,
+    parallel: int,
+    gpu_layers: int | None,
+    threads: int | None,
     port: int | None,
+    api_key: str | None,
     detach: bool,
     projector: bool,
     force: bool,
@@ -76,6 +89,8 @@ def command(
     """
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor launch --help")
+    if kv_type not in get_args(KvType):
+        raise unknown_name("value of --kv-type", kv_type, get_args(KvType), command="advisor launch --help")
     if model is not None and model.startswith("-"):
         # `advisor launch -- --threads 4`: the first word after `--` is no MODEL.
         extra, model = (model, *extra), None
@@ -93,6 +108,11 @@ def command(
         detached=detach,
         projector=projector,
         force=force,
+        kv_type=cast(KvType, kv_type),
+        parallel=parallel,
+        gpu_layers=gpu_layers,
+        threads=threads,
+        api_key=api_key or None,
         extra=extra,
     )
     setup = launching.configure(order, strict=not dry_run)
@@ -149,11 +169,12 @@ def file_lines(setup: Setup) -> list[str]:
 @contextlib.contextmanager
 def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
     """A session and its proof; ended with the block, unless it is detached and all went well."""
-    with busy(f"starting {backend.name} with {setup.model.target.name}"):
-        session = launching.open_session(backend, setup)
+    with busy(f"starting {backend.name} with {setup.model.target.name}") as progress:
+        session = launching.open_session(backend, setup, progress=progress)
     try:
         with busy("looking whether it answers"):
             proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
+        launching.remember(setup, session, proof)
         yield session, proof
     except BaseException:
         sessions.end(session, backend)

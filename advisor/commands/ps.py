@@ -19,6 +19,7 @@ from backends.base import Stats, load
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.ps/1).")
 def command(*, as_json: bool) -> None:
     """Show the sessions that `advisor launch` started, with their counters. Dead ones are shown once and cleared."""
+    sessions.running()  # whatever came up with nobody looking is on record as running now
     found = sessions.everything()
     sessions.clear()
     if as_json:

@@ -15,16 +15,13 @@ from advisor.progress import busy
 @click.option("--all", "everything", is_flag=True, help="All sessions.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.stop/1).")
 def command(name: str | None, *, everything: bool, as_json: bool) -> None:
-    """End the session NAME; it may be left out where there is one only.
+    """End the session NAME; it may be left out where there is one only. One that is still loading ends too.
 
     A process that has taken the place of a dead session's is never touched.
     """
     if name is not None and everything:
         raise UsageError("NAME and --all exclude each other", command="advisor stop --help")
-    if everything:
-        chosen = [session for session in sessions.living() if session.status != "starting"]
-    else:
-        chosen = [sessions.find(name)]
+    chosen = sessions.stoppable() if everything else [sessions.find(name, among=sessions.stoppable)]
     for session in chosen:
         with busy(f"stopping {session.name}"):
             sessions.end(session)

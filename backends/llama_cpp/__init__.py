@@ -12,7 +12,7 @@ import msgspec
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
-from backends.llama_cpp import binary, flags
+from backends.llama_cpp import binary, devices, flags
 
 if TYPE_CHECKING:
     from backends.llama_cpp.server import Server
@@ -40,15 +40,19 @@ class LlamaCpp(Backend):
             found = binary.probe(path)
         except NoBackend as error:
             return Availability(name=self.name, available=False, why_not=error.message, hint=error.hint or HINT)
-        too_old = found.too_old()
+        unfit = found.unfit()
+        # What runs some sizes' drafters and not others' is said too, and launching such a size says it again.
+        some = unfit or next(filter(None, map(found.unfit, binary.FLOORS)), "")
         return Availability(
             name=self.name,
             available=True,
             version=found.version,
-            drafter=not too_old,
-            why_not=too_old or None,
+            drafter=not unfit,
+            why_not=unfit or None,
             path=str(path),
-            hint=f"update it: {HINT}" if too_old else None,
+            hint=f"update it: {HINT}" if some else None,
+            build=devices.kind(found.devices),
+            devices=found.devices,
         )
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
@@ -57,16 +61,18 @@ class LlamaCpp(Backend):
 
         try:
             path = binary.find()
-            known = binary.probe(path).options if path else frozenset[str]()
+            found = binary.probe(path) if path else None
         except NoBackend:
-            path, known = None, frozenset[str]()
+            path = found = None
+        options = flags.keyed(options)
         if not options.port:
             # The server would choose one itself, and tell it nobody but its log.
             options = msgspec.structs.replace(options, port=free_port())
-        argv = flags.command_line(str(path or binary.PROGRAM), model, options, known)
-        return LaunchPlan(
-            backend=self.name, model=model, options=options, argv=argv, command=flags.quoted(argv, options.extra)
-        )
+        program = str(path or binary.PROGRAM)
+        known = found.options if found else ()
+        argv = flags.command_line(program, model, options, known, found.devices if found else None)
+        command = flags.quoted(argv, keyed=_key(options) is not None)
+        return LaunchPlan(backend=self.name, model=model, options=options, argv=argv, command=command)
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Backend.start`; headers and version are checked before anything is started.
@@ -76,34 +82,37 @@ class LlamaCpp(Backend):
             RuntimeFailed: a file is wrong, or the server did not come up.
         """
         from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
-        from advisor.client import KEY  # noqa: PLC0415
         from backends.llama_cpp.server import Server  # noqa: PLC0415
 
         path = binary.find()
         if path is None:
             raise NoBackend("llama-server is not installed", hint=HINT)
         header, drafter = gguf.pair(plan.model.target, plan.model.drafter)
-        if drafter is not None and (reason := binary.probe(path).too_old(header.embedding_length)):
+        if drafter is not None and (reason := binary.probe(path).unfit(header.embedding_length)):
             raise NoBackend(reason, hint=f"update it, or launch with --no-drafter: {HINT}")
-        # As for the native engine: a key in the environment is asked of all who come.
-        key = flags.key(plan.options.extra) or os.environ.get(KEY)
-        server = Server(plan, key)
+        key = _key(plan.options)
+
+        def endpoint(of: Server) -> Endpoint:
+            return Endpoint(
+                base_url=f"{of.url}/v1",
+                model=plan.model.name,
+                backend=self.name,
+                pid=of.pid,
+                name=plan.model.name,
+                log=of.log,
+                drafter=drafter is not None,
+                # Several may be accepted; one is enough to come in.
+                api_key=key.partition(",")[0] if key else None,
+            )
+
+        server = Server(plan, key, lambda one: watch.spawned(endpoint(one)))
         try:
-            server.wait_ready()
+            server.wait_ready(watch.progress)
         except BaseException:
             server.stop()
             raise
         self._running[server.pid] = server
-        return Endpoint(
-            base_url=f"{server.url}/v1",
-            model=plan.model.name,
-            backend=self.name,
-            pid=server.pid,
-            name=plan.model.name,
-            log=server.log,
-            drafter=drafter is not None,
-            api_key=key,
-        )
+        return endpoint(server)
 
     def cause(self, endpoint: Endpoint) -> RuntimeFailed:
         """Why an endpoint no longer answers."""
@@ -160,3 +169,8 @@ class LlamaCpp(Backend):
             server.stop()
         elif endpoint.pid:
             stop_group(endpoint.pid)
+
+
+def _key(options: Options) -> str | None:
+    """The key to ask of all who come: the one given, or the environment's, as for the native engine."""
+    return options.api_key or os.environ.get(flags.KEY) or os.environ.get(flags.SECRET_VARIABLE)

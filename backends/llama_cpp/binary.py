@@ -7,13 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
 from advisor.errors import NoBackend
+from advisor.machine import RuntimeDevice
 from advisor.paths import cache_folder
+from backends.llama_cpp import devices
 
 PROGRAM = "llama-server"
 VARIABLE = "LLAMA_SERVER"
@@ -22,32 +26,50 @@ TIMEOUT_S = 20.0
 
 FLOOR = 9549
 """First build with Gemma 4's drafters, for 31B and 26B (llama.cpp#23398)."""
-SMALL_FLOOR = 9568
-"""The same for E2B and E4B (llama.cpp#24282)."""
-SMALL_WIDTHS = frozenset({1536, 2560})
+FLOORS = {1536: 9568, 2560: 9568, 3840: 9600}
+"""By the target's width, where it is another: E2B and E4B (llama.cpp#24282); 12B, of which nobody tells the first, from
+the build that others found to be safe for all."""
+BROKEN = range(10741, 10749)
+"""Builds of September 2026 that end with an assertion when they load one of the drafters: llama.cpp#28159 until #28183
+(and the issue, #28188)."""
 
+DEVICES_KEPT_S = 3600.0
+"""Asking loads the drivers, which takes up to a second; devices seldom come and go."""
+
+LIST = "--list-devices"
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]+")
 BUILD = re.compile(r"version: (?P<plain>\d+) \(|\(build (?P<named>\d+)")
 
 
 class Binary(msgspec.Struct, frozen=True, kw_only=True):
     """A llama-server. `build`: llama.cpp's running number, None where the program does not know its own. `options`: the
-    long ones that it knows. `changed`: of the file, in nanoseconds."""
+    long ones that it knows. `devices`: None where it does not tell. `changed`: of the file, in nanoseconds; `asked`:
+    for the devices, in seconds since 1970."""
 
     path: str
     changed: int
+    asked: float
     version: str
     build: int | None
     options: frozenset[str]
     drafts: bool
+    devices: tuple[RuntimeDevice, ...] | None
 
-    def too_old(self, width: int | None = None) -> str:
+    def unfit(self, width: int | None = None) -> str:
         """Why it cannot run Gemma's drafter, for a target of that width or for any; empty when it can."""
-        floor = SMALL_FLOOR if width in SMALL_WIDTHS else FLOOR
+        floor = FLOORS.get(width or 0, FLOOR)
         if not self.drafts:
             return f"this llama-server ({self.version}) does not know Gemma 4's drafters; build {floor} or newer does"
-        if self.build is not None and self.build < floor:
-            return f"this llama-server is build {self.build}; this model's drafter needs build {floor} or newer"
+        if self.build is None:
+            return ""
+        if self.build < floor:
+            whose = "this model's drafter needs" if width else "Gemma 4's drafters need"
+            return f"this llama-server is build {self.build}; {whose} build {floor} or newer"
+        if self.build in BROKEN:
+            return (
+                f"this llama-server is build {self.build}, which crashes with Gemma 4's drafters "
+                f"(as all of {BROKEN.start} to {BROKEN.stop - 1} do); build {BROKEN.stop} mended it"
+            )
         return ""
 
 
@@ -83,8 +105,11 @@ def _folders() -> list[Path]:
     return [*package, *map(Path, folders), *own]
 
 
-def probe(path: Path) -> Binary:
+def probe(path: Path, *, fresh: bool = False) -> Binary:
     """What this program says of itself, from the cache where the file is the same.
+
+    Args:
+        fresh: ask for the devices anew, for how much of their memory is free now.
 
     Raises:
         NoBackend: it does not run, or is something else.
@@ -95,9 +120,13 @@ def probe(path: Path) -> Binary:
         raise NoBackend(f"{path} cannot be read: {error.strerror}") from None
     kept = cache_folder() / "llama-server.json"
     known = _known(kept)
-    if (found := known.get(str(path))) and found.changed == changed:
+    found = known.get(str(path))
+    if found is None or found.changed != changed:
+        found = _ask(path, changed)
+    elif fresh or not 0 <= time.time() - found.asked < DEVICES_KEPT_S:
+        found = msgspec.structs.replace(found, devices=_devices(path, found.options), asked=time.time())
+    else:
         return found
-    found = _ask(path, changed)
     _keep(kept, known | {str(path): found})
     return found
 
@@ -110,14 +139,27 @@ def _ask(path: Path, changed: int) -> Binary:
     build = BUILD.search(said)
     number = int(build["plain"] or build["named"]) if build else 0
     usage = _output(path, "--help")
+    options = frozenset(OPTION.findall(usage))
     return Binary(
         path=str(path),
         changed=changed,
+        asked=time.time(),
         version=f"b{number}" if number else match[1].partition(" (")[0].strip(),
         build=number or None,
-        options=frozenset(OPTION.findall(usage)),
+        options=options,
         drafts="draft-mtp" in usage,
+        devices=_devices(path, options),
     )
+
+
+def _devices(path: Path, options: Collection[str]) -> tuple[RuntimeDevice, ...] | None:
+    """What it can compute on; a driver that fails or hangs costs the answer and nothing else."""
+    if LIST not in options:
+        return None
+    try:
+        return devices.parse(_output(path, LIST))
+    except NoBackend:
+        return None
 
 
 def _output(path: Path, option: str) -> str:

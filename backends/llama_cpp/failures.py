@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from advisor.errors import RuntimeFailed
+from advisor.errors import OutOfMemory, RuntimeFailed
 from advisor.gguf import FETCH
 from advisor.units import format_bytes
 from backends.base import LaunchPlan
@@ -96,9 +96,13 @@ def _drafter(plan: LaunchPlan, text: str) -> RuntimeFailed | None:
     if draft is None or ("failed to load draft model" not in text and "failed to create MTP context" not in text):
         return None
     if SHORT.search(text):
-        return RuntimeFailed(
-            f"out of memory while loading the drafter {draft.name}",
+        where, size = _refused(text)
+        return OutOfMemory(
+            f"out of memory while loading the drafter {draft.name}"
+            + (f": a {where} buffer of {format_bytes(size)}" if size else ""),
             hint="--no-drafter or a smaller --context needs less",
+            size=size,
+            on_gpu=bool(where) and "CPU" not in where,
         )
     return RuntimeFailed(
         f"the drafter {draft.name} does not load: {_last_error(text, skip='draft model|MTP context')}",
@@ -109,16 +113,23 @@ def _drafter(plan: LaunchPlan, text: str) -> RuntimeFailed | None:
 def _memory(plan: LaunchPlan, text: str) -> RuntimeFailed | None:
     if not SHORT.search(text):
         return None
-    match = BUFFER.search(text)
-    what = f": a {match['where']} buffer of {format_bytes(int(match['bytes']))}" if match else ""
+    where, size = _refused(text)
     half = plan.model.context_tokens // 2
-    smaller = [f"--context {half}"] if half >= 1024 else []  # noqa: PLR2004 - below, no conversation fits
-    smaller += ["--no-drafter"] if plan.model.drafter else []
-    return RuntimeFailed(
-        f"out of memory{what}",
-        hint=f"less is needed with {' or '.join([*smaller, 'a smaller quant'])}",
+    less = [f"--context {half}"] if half >= 1024 else []  # noqa: PLR2004 - below, no conversation fits
+    less += ["--no-drafter"] if plan.model.drafter else []
+    return OutOfMemory(
+        "out of memory" + (f": a {where} buffer of {format_bytes(size)}" if size else ""),
+        hint=f"less is needed with {' or '.join([*less, 'a smaller quant'])}",
         command="advisor recommend",
+        size=size,
+        on_gpu=bool(where) and "CPU" not in where,
     )
+
+
+def _refused(text: str) -> tuple[str, int]:
+    """Whose buffer was refused, and its bytes; nothing where the log does not tell."""
+    match = BUFFER.search(text)
+    return (match["where"], int(match["bytes"])) if match else ("", 0)
 
 
 def _damaged(plan: LaunchPlan, text: str) -> RuntimeFailed | None:

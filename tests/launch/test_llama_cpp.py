@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from advisor.errors import AdvisorError, NoBackend
+from advisor.machine import Gpu, RuntimeDevice
 from backends.base import LaunchPlan, Model, Options
-from backends.llama_cpp import LlamaCpp, binary, failures, flags
+from backends.llama_cpp import LlamaCpp, binary, devices, failures, flags
 
 MODEL = Model(
     name="26b", target=Path("/m/target.gguf"), drafter=Path("/m/mtp.gguf"), draft_tokens=2, context_tokens=8192
@@ -48,15 +49,43 @@ def program(folder: Path, version: str, usage: str = HELP, *, stream: int = 1) -
 def test_versions(tmp_path: Path, said: str, version: str, build: int | None) -> None:
     found = binary.probe(program(tmp_path / "bin", said, stream=2))
     assert (found.version, found.build) == (version, build)
-    assert not found.too_old(1536)
+    assert not found.unfit(1536)
     assert "--cors-origins" in found.options
 
 
-@pytest.mark.parametrize(("build", "small", "large"), [(9548, True, True), (9549, True, False), (9568, False, False)])
-def test_each_size_has_its_floor(tmp_path: Path, build: int, small: bool, large: bool) -> None:
+E2B, MIDDLE, LARGE = 1536, 3840, 5376
+
+
+@pytest.mark.parametrize(
+    ("build", "sizes"),
+    [
+        (9548, []),
+        (9549, [LARGE]),
+        (9568, [LARGE, E2B]),
+        (9600, [LARGE, E2B, MIDDLE]),
+        (10740, [LARGE, E2B, MIDDLE]),
+        (10741, []),
+        (10748, []),
+        (10749, [LARGE, E2B, MIDDLE]),
+    ],
+)
+def test_the_builds_that_run_each_sizes_drafter(tmp_path: Path, build: int, sizes: list[int]) -> None:
     found = binary.probe(program(tmp_path / "bin", f"version: {build} (abc)"))
-    assert bool(found.too_old(1536)) is small
-    assert bool(found.too_old(5376)) is large
+    assert [width for width in (LARGE, E2B, MIDDLE) if not found.unfit(width)] == sizes
+    assert bool(found.unfit()) is not bool(sizes)
+
+
+@pytest.mark.parametrize(
+    ("build", "why", "hint"),
+    [(9400, "need build 9549 or newer", "update"), (10745, "10741 to 10748", "update"), (9560, "", "update")],
+)
+def test_what_detection_says_of_such_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: int, why: str, hint: str
+) -> None:
+    monkeypatch.setenv(binary.VARIABLE, str(program(tmp_path / "bin", f"version: {build} (a)")))
+    found = LlamaCpp().detect()
+    assert found.available and found.drafter is not bool(why)
+    assert why in (found.why_not or "") and hint in str(found.hint)
 
 
 def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
@@ -64,6 +93,7 @@ def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
     binary.probe(path)
     assert binary.probe(path).build == 9600
     assert (tmp_path / "bin" / "asked").read_text().count("asked") == 2
+    assert binary.probe(path, fresh=True).devices is None, "this one does not list devices"
     path = program(tmp_path / "bin", "version: 9700 (b)")
     assert binary.probe(path).build == 9700
 
@@ -102,8 +132,25 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
             binary.probe(path)
 
 
-def words(model: Model, options: Options, known: frozenset[str] = frozenset()) -> str:
-    return " ".join(flags.command_line("llama-server", model, options, known))
+OLD = frozenset({"--metrics"})
+CUDA = tuple(
+    RuntimeDevice(name=f"CUDA{n}", description=name, memory_total_bytes=24 << 30, memory_free_bytes=23 << 30)
+    for n, name in enumerate(["NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3090"])
+)
+
+
+def card(index: int) -> Gpu:
+    name = CUDA[index].description
+    return Gpu(name=name, vendor="nvidia", index=index, memory_total_bytes=24 << 30, memory_free_bytes=23 << 30)
+
+
+def words(
+    model: Model,
+    options: Options,
+    known: frozenset[str] = OLD,
+    devices: tuple[RuntimeDevice, ...] | None = None,
+) -> str:
+    return " ".join(flags.command_line("llama-server", model, options, known, devices))
 
 
 def test_the_flags_of_a_drafter_on_a_gpu() -> None:
@@ -119,15 +166,74 @@ def test_the_flags_of_the_rest() -> None:
     options = Options(port=1, kv_type="q8_0", sequences=4, threads=6, extra=("--no-repack",))
     line = words(plain, options, frozenset({"--cors-origins"}))
     assert "draft" not in line and "--mmproj mmproj.gguf" in line and "--threads 6" in line
-    assert "-c 16384 --parallel 4" in line, "each conversation has the whole context"
+    assert "-c 16384 --parallel 4 --kv-unified" in line, "each conversation has the whole context"
     assert "--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn on" in line
     assert line.endswith("--cors-origins localhost --no-repack")
 
 
-def test_a_key_is_not_shown() -> None:
-    options = Options(port=1, extra=("--api-key", "secret"))
-    argv = flags.command_line("llama-server", MODEL, options, ())
-    assert "secret" in argv and "secret" not in flags.quoted(argv, options.extra)
+def test_what_is_remembered_in_main_memory_is_limited_where_the_build_knows_how() -> None:
+    options = Options(port=1, cache_bytes=3 << 30, checkpoints=7)
+    known = frozenset({"--cache-ram", "--ctx-checkpoints"})
+    assert "--cache-ram 3072 --ctx-checkpoints 7" in words(MODEL, options, known)
+    assert "cache-ram" not in words(MODEL, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "devices", "device", "drafter"),
+    [
+        (Options(port=1, gpu_layers=31, gpus=(card(1),)), CUDA, "--device CUDA1 ", ""),
+        (Options(port=1, gpu_layers=31, gpus=(card(2),)), CUDA, "--device CUDA2 ", ""),
+        (Options(port=1, gpu_layers=31, gpus=(card(2), card(0))), CUDA, "--device CUDA0,CUDA2 ", "CUDA2"),
+        (Options(port=1, gpu_layers=31, gpus=(card(1),)), CUDA[:1], "", ""),
+        (Options(port=1, gpu_layers=31, gpus=(card(1),)), None, "--split-mode none --main-gpu 1 ", ""),
+        (Options(port=1, gpu_layers=0), CUDA, "--device none ", ""),
+        (Options(port=1, gpu_layers=0), (), "", ""),
+        (Options(port=1), CUDA, "", ""),
+    ],
+)
+def test_the_cards_that_were_reckoned_with(
+    options: Options, devices: tuple[RuntimeDevice, ...] | None, device: str, drafter: str
+) -> None:
+    line = words(MODEL, options, devices=devices)
+    assert (device in line) if device else ("--device" not in line and "--main-gpu" not in line)
+    assert (f"--spec-draft-device {drafter}" in line) if drafter else ("--spec-draft-device" not in line)
+
+
+LISTED = """ggml_cuda_init: found 2 CUDA devices (Total VRAM: 35936 MiB):
+  Device 0: NVIDIA GeForce RTX 3080 Ti, compute capability 8.6, VMM: yes, VRAM: 11909 MiB
+Available devices:
+  CUDA0: NVIDIA GeForce RTX 3080 Ti (11909 MiB, 11650 MiB free)
+  Vulkan0: AMD Radeon 780M (RADV PHOENIX) (15872 MiB, 15008 MiB free)
+  BLAS: OpenBLAS (0 MiB, 0 MiB free)
+  RPC0: RPC[10.0.0.2:50052] (8192 MiB, 8000 MiB free)
+  Vulkan1: llvmpipe (LLVM 15.0.7, 256 bits) (8192 MiB, 8192 MiB free)
+"""
+
+
+def test_the_list_of_devices() -> None:
+    found = devices.parse(LISTED)
+    assert found is not None
+    assert [(each.name, each.description) for each in found] == [
+        ("CUDA0", "NVIDIA GeForce RTX 3080 Ti"),
+        ("Vulkan0", "AMD Radeon 780M (RADV PHOENIX)"),
+    ]
+    assert (found[0].memory_total_bytes, found[0].memory_free_bytes) == (11909 << 20, 11650 << 20)
+    assert devices.kind(found) == "CUDA and Vulkan"
+    assert devices.parse("Available devices:\n  (none)\n") == () and devices.kind(()) == "CPU"
+    assert devices.parse("error: invalid argument") is None and devices.kind(None) is None
+
+
+def test_a_key_is_in_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADVISOR_API_KEY", raising=False)
+    for options in (
+        Options(port=1, extra=("--no-repack", "--api-key", "secret", "--mlock")),
+        Options(port=1, api_key="secret"),
+    ):
+        plan = LlamaCpp().plan(MODEL, options)
+        assert "secret" not in repr((plan.argv, plan.command, plan.environment))
+        assert plan.options.api_key == "secret"
+        assert plan.command.startswith('LLAMA_API_KEY="$ADVISOR_API_KEY" ')
+    assert "API_KEY" not in LlamaCpp().plan(MODEL, Options(port=1)).command
 
 
 LOGS = [

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from advisor import demo, launching, sessions
+from advisor import demo, launching, sessions, starting
 from advisor.client import Client
 from advisor.demo import collect
 from advisor.errors import AdvisorError, RuntimeFailed
@@ -35,7 +35,7 @@ ONE_THREAD = ("--threads", "1")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launching, "PROOF_TOKENS", 24)
+    monkeypatch.setattr(starting, "PROOF_TOKENS", 24)
 
 
 def setup(*, extra: tuple[str, ...] = (), **changes: object) -> Setup:

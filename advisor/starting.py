@@ -1,0 +1,199 @@
+"""Starting what was decided: an endpoint that answers, the proof that its drafter works, and what both were worth.
+
+`open_session` starts, `prove` asks once, `remember` keeps what was seen beside what was predicted, `attend` waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from advisor import sessions
+from advisor.errors import AdvisorError, OutOfMemory, RuntimeFailed
+from advisor.machine import Record
+from advisor.sessions import Session
+from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Progress, Stats, Watch
+
+if TYPE_CHECKING:
+    from advisor.launching import Setup
+
+PORT_TRIES = 5
+QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."
+PROOF_TOKENS = 48
+
+
+class Proof(Record, frozen=True, kw_only=True):
+    """What the first answer showed. `reason`: why the drafter is off; empty where it is active.
+
+    `tokens_per_step`: tokens that each round of the target gave, the drafts that were right and one of its own.
+    `depth_tokens`: in the context at the end.
+    """
+
+    active: bool
+    drafted: int
+    accepted: int
+    acceptance: float | None
+    tokens_per_step: float | None
+    tokens_per_s: float | None
+    memory_bytes: int | None
+    reason: str
+    accepted_per_position: tuple[float, ...] = ()
+    prefill_tokens_per_s: float | None = None
+    depth_tokens: int = 0
+
+
+def planned(backend: Backend, setup: Setup, *, port: int = 0, log: Path | None = None) -> LaunchPlan:
+    """What starting would take, on that port and with that log."""
+    options = msgspec.structs.replace(setup.options, port=port or setup.options.port, log=log)
+    return backend.plan(setup.model, options)
+
+
+def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCHED.progress) -> Session:
+    """Start it and enter it among the sessions.
+
+    Args:
+        progress: told how much of the files is in memory, where the backend knows.
+
+    Raises:
+        AdvisorError: as `Backend.start`; nothing of it is left then. Where memory did not suffice, its command is the
+            next smaller choice.
+    """
+    for attempt in range(1, PORT_TRIES + 1):
+        session = sessions.claim(setup.model.name, planned(backend, setup), port=setup.options.port)
+        plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
+        watch = Watch(progress=progress, spawned=functools.partial(_spawned, session))
+        try:
+            return sessions.started(session, backend.start(plan, watch))
+        except RuntimeFailed as error:
+            stopped = sessions.was_stopped(session)
+            sessions.forget(session)
+            if stopped:
+                raise RuntimeFailed(f"{session.name} was stopped while it was loading") from None
+            # Somebody else may have taken the port in the meantime; then another one will do.
+            if setup.options.port or attempt == PORT_TRIES or sessions.can_bind(session.port):
+                raise _advised(error, setup) from None
+        except BaseException:
+            sessions.forget(session)
+            raise
+    raise AssertionError
+
+
+def _spawned(session: Session, endpoint: Endpoint) -> None:
+    sessions.spawned(session, endpoint)
+
+
+def _advised(error: RuntimeFailed, setup: Setup) -> RuntimeFailed:
+    """The error with what to start instead, where memory did not suffice."""
+    if isinstance(error, OutOfMemory):
+        from advisor import smaller  # noqa: PLC0415 - needed by those who failed only
+
+        with contextlib.suppress(AdvisorError):
+            return smaller.advised(error, setup)
+    return error
+
+
+def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Proof:
+    """Ask something and look whether tokens were drafted.
+
+    Args:
+        drafter_reason: why there is no drafter, where there is none.
+
+    Raises:
+        RuntimeFailed: the server does not answer.
+    """
+    from advisor.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than a plan to make
+    from advisor.demo import collect  # noqa: PLC0415
+
+    endpoint = session.endpoint
+    with joined(backend, endpoint) as client:
+        question = [{"role": "user", "content": QUESTION}]
+        timings = collect(client.chat(question, temperature=0, max_tokens=PROOF_TOKENS)).timings
+    drafted, accepted = timings.draft_n or 0, timings.draft_n_accepted or 0
+    tokens = (timings.predicted_n or 0) - 1  # the first one belongs to the prompt
+    counted = _counted(backend, endpoint)
+    return Proof(
+        active=drafted > 0,
+        drafted=drafted,
+        accepted=accepted,
+        acceptance=accepted / drafted if drafted else None,
+        tokens_per_step=tokens / (tokens - accepted) if drafted and tokens > accepted else None,
+        tokens_per_s=timings.predicted_per_second,
+        memory_bytes=counted.memory_bytes if counted else None,
+        reason="" if drafted else _why_plain(backend, session, drafter_reason),
+        accepted_per_position=counted.accepted_per_position if counted else (),
+        prefill_tokens_per_s=timings.prompt_per_second,
+        depth_tokens=(timings.prompt_n or 0) + (timings.predicted_n or 0),
+    )
+
+
+def _counted(backend: Backend, endpoint: Endpoint) -> Stats | None:
+    try:
+        return backend.stats(endpoint)
+    except AdvisorError:
+        return None
+
+
+def _why_plain(backend: Backend, session: Session, reason: str) -> str:
+    if not session.drafter:
+        return reason or "none was given"
+    # Backends that can tell from their log do; the interface does not ask it of the others.
+    asked: Callable[[Endpoint], str] | None = getattr(backend, "why_plain", None)
+    return asked(session.endpoint) if asked else "plain decoding is faster here, as measured while answering"
+
+
+def remember(setup: Setup, session: Session, proof: Proof) -> None:
+    """Keep what the first answer showed beside what was predicted. Best effort: without it, nothing is lost but that.
+
+    Nothing is kept where nothing was predicted, or nothing measured.
+    """
+    from advisor import measurements  # noqa: PLC0415
+
+    found = setup.estimate
+    if found is None or not proof.tokens_per_s:
+        return
+    model = setup.model
+    with contextlib.suppress(AdvisorError):
+        measurements.keep(
+            measurements.Measurement(
+                source="launch",
+                date=measurements.now(),
+                model=model.name,
+                quant=found.subject.quant,
+                target=measurements.identify(model.target),
+                drafter=measurements.identify(model.drafter) if proof.active and model.drafter else None,
+                backend=setup.backend,
+                build=measurements.build_of(found.machine, setup.backend),
+                machine=measurements.fingerprint(found.machine),
+                drivers=measurements.drivers(found.machine),
+                placement=found.placement.mode,
+                kv_type=setup.options.kv_type,
+                context_tokens=model.context_tokens,
+                depth_tokens=proof.depth_tokens,
+                draft_tokens=session.draft_tokens if proof.active else 0,
+                tokens_per_s=proof.tokens_per_s,
+                acceptance=proof.accepted_per_position,
+                prefill_tokens_per_s=proof.prefill_tokens_per_s,
+                memory_bytes=proof.memory_bytes,
+                expected_tokens_per_s=setup.expected_tokens_per_s,
+                expected_bytes=setup.expected_bytes,
+                hardware=measurements.hardware(found.machine),
+            )
+        )
+
+
+def attend(backend: Backend, session: Session) -> None:
+    """Wait until the session ends.
+
+    Raises:
+        RuntimeFailed: its process died; returns where `advisor stop` ended it.
+    """
+    while sessions.is_alive(session):
+        time.sleep(0.2)
+    if not sessions.was_stopped(session):
+        raise backend.cause(session.endpoint)
