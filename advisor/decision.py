@@ -33,8 +33,8 @@ KEEP = 0.9995
 """Confidence, of one side, with which the drafter is kept: the fastest of eight lengths, looked at several times, still
 beats plain decoding by chance less than once in a hundred."""
 SHOWN = 0.982
-"""Confidence, of either side, of the intervals shown: a little more than what they promise (19 of 20), because pauses of
-the machine make errors more uneven than noise does."""
+"""Confidence, of either side, of the intervals shown: a little more than the 19 of 20 that they promise, because pauses
+of the machine make errors more uneven than noise does."""
 FLOOR = 0.004
 """What no repetition averages out, as a logarithm: where a process's memory happens to lie."""
 RESTART = 0.012
