@@ -48,6 +48,7 @@ class Native(Backend):
     """Runs a target and its drafter in a child process that ends with this one."""
 
     name = "native"
+    drafts_per_request = True
 
     def __init__(self) -> None:
         self._running: dict[int, Process] = {}
