@@ -1,8 +1,8 @@
 """Does the drafter pay on this machine, for this work, and with how many tokens? Measured, and decided by `decision`.
 
-`Trial.run` asks and yields what happens as it happens; `Trial.result` says what came of it, at any time. A trial that is
-broken off has measured what it has measured. What is judged is the whole answer: reading the prompt, and writing as much
-as is usual for this kind of work.
+`Trial.run` asks and yields what happens as it happens; `Trial.decision` says what came of it, at any time. A trial that
+is broken off has measured what it has measured. What is judged is the whole answer: reading the prompt, and writing as
+much as is usual for this kind of work.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Opener(Protocol):
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """What to measure at most. `seconds`: when to end; `answer_s`: how long an answer should take; `depth_tokens`: of the
-    text before deep prompts, 0 for none."""
+    """What to measure at most. `seconds`: when to end; `answer_s`: how long an answer should take; `depth_tokens`: of
+    the text before deep prompts, 0 for none."""
 
     lengths: tuple[int, ...]
     kinds: tuple[str, ...]
@@ -110,8 +110,8 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 class Look(Record, frozen=True, kw_only=True):
-    """What the samples so far amount to. `cell`: of which one was just visited; `overall`: None while there is nothing to
-    compare."""
+    """What the samples so far amount to. `cell`: the one that was just visited; `overall`: None while there is nothing
+    to compare."""
 
     cell: str
     overall: Decision | None
@@ -209,32 +209,37 @@ class Trial:
     def _at_start(self, opener: Opener) -> Iterator[Event]:
         order = [one for one in VISIT_ORDER if one in self.plan.lengths]
         for number in range(self.plan.passes):
-            # There and back again: what drifts from visit to visit cancels, and the last server is not started twice.
             times: dict[str, dict[int, float]] = {}
+            # There and back again: what drifts from visit to visit cancels.
             for length in order if number % 2 == 0 else order[::-1]:
-                cells = [cell for cell in self.race.cells if length in self.race.wanted(cell)]
-                if self.race.cells and not cells:
-                    continue
-                yield Stage(what=f"starting with {length} drafted" if length else "starting without the drafter")
-                with opener.open(length) as session:
-                    if not self.race.cells:
-                        yield from self._prepare(session, opener, length)
-                        cells = list(self.race.cells)
-                    elif self.race.cells:
-                        self._warm(session, length)
-                    for cell in cells:
-                        sample = self._sample(session, cell, length, number)
-                        times.setdefault(cell, {})[length] = sample.seconds
-                        yield sample
-                        if self._late:
-                            break
-                    self._remember(session, length)
+                yield from self._visit(opener, length, number, times)
                 if self._late:
                     break
             for cell, found in times.items():
                 yield self._noted(cell, found)
             if self._late or not times or self.race.settled:
                 return
+
+    def _visit(self, opener: Opener, length: int, number: int, times: dict[str, dict[int, float]]) -> Iterator[Event]:
+        """One start, asked all for which its length is still in question."""
+        first = not self.race.cells
+        cells = [cell for cell in self.race.cells if length in self.race.wanted(cell)]
+        if not (first or cells):
+            return
+        yield Stage(what=f"starting with {length} drafted" if length else "starting without the drafter")
+        with opener.open(length) as session:
+            if first:
+                yield from self._prepare(session, opener, length)
+                cells = list(self.race.cells)
+            else:
+                self._warm(session, length)
+            for cell in cells:
+                sample = self._sample(session, cell, length, number)
+                times.setdefault(cell, {})[length] = sample.seconds
+                yield sample
+                if self._late:
+                    break
+            self._remember(session, length)
 
     def _prepare(self, session: Asked, opener: Opener, length: int) -> Iterator[Event]:
         """Warm the session up, and decide how long answers and the text before deep ones are."""
