@@ -14,11 +14,12 @@ import click
 from advisor import launching, sessions
 from advisor.commands.launch import drafter_words, ended_by_signals, fetch, opened
 from advisor.commands.ps import stats_words
-from advisor.commands.run import Printer, usable
+from advisor.commands.run import usable
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.footer import Footer
 from advisor.launching import DEMO, Order
 from advisor.machine import Record
+from advisor.printer import Printer
 from advisor.sessions import Session
 from backends.base import Backend, load
 

@@ -21,7 +21,8 @@ def command(question: str) -> None:
     The embedded model is tiny and knows only what this program is about; it is here to show the way, not to be clever.
     """
     from advisor.client import running  # noqa: PLC0415
-    from advisor.commands.run import Printer, positions, usable  # noqa: PLC0415
+    from advisor.commands.run import positions, usable  # noqa: PLC0415
+    from advisor.printer import Printer  # noqa: PLC0415
 
     model = pair()
     backend = usable("native")

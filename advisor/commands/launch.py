@@ -167,20 +167,27 @@ def file_lines(setup: Setup) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
-    """A session and its proof; ended with the block, unless it is detached and all went well."""
+def running_session(backend: Backend, setup: Setup) -> Iterator[Session]:
+    """A session; ended with the block, unless it is detached and all went well."""
     with busy(f"starting {backend.name} with {setup.model.target.name}") as progress:
         session = launching.open_session(backend, setup, progress=progress)
     try:
-        with busy("looking whether it answers"):
-            proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
-        launching.remember(setup, session, proof)
-        yield session, proof
+        yield session
     except BaseException:
         sessions.end(session, backend)
         raise
     if not setup.options.detached:
         sessions.end(session, backend)
+
+
+@contextlib.contextmanager
+def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
+    """As `running_session`, with its proof."""
+    with running_session(backend, setup) as session:
+        with busy("looking whether it answers"):
+            proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
+        launching.remember(setup, session, proof)
+        yield session, proof
 
 
 @contextlib.contextmanager

@@ -64,7 +64,9 @@ def test_raw_has_no_template(endless_pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["e2b", "hi"], 4, "huggingface.co"),
+        (["e2b", "hi"], 5, "HF_HUB_OFFLINE"),
+        (["e2b"], 2, "no prompt"),
+        (["e2b", "hi", "--drafter", "lookup"], 2, "for the demo and for files"),
         (["e2x", "hi"], 2, "Did you mean"),
         (["{target}"], 2, "no prompt"),
         (["{target}", ""], 2, "empty"),
@@ -80,7 +82,10 @@ def test_raw_has_no_template(endless_pair: Pair) -> None:
         (["{folder}", "hi"], 6, "not a file"),
     ],
 )
-def test_errors(endless_pair: Pair, arguments: list[str], code: int, said: str) -> None:
+def test_errors(
+    endless_pair: Pair, arguments: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     places = {"target": endless_pair.target, "drafter": endless_pair.drafter, "folder": endless_pair.target.parent}
     words = [word.format(**places) for word in arguments]
     done = advisor("run", *words)
