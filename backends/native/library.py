@@ -33,8 +33,8 @@ SLIDING_ONLY = 1
 """LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: of a saved state only the sliding layers' cells; the others still have theirs."""
 VISIBLE = frozenset({"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>'})
 """What marks thoughts and tool calls: text in files converted lately, control tokens without any in older ones."""
-CONTROL = 1 | 1 << 3
-"""LLAMA_TOKEN_ATTR_UNKNOWN and LLAMA_TOKEN_ATTR_CONTROL."""
+CONTROL, USER = 1 | 1 << 3, 1 << 4
+"""LLAMA_TOKEN_ATTR_UNKNOWN and LLAMA_TOKEN_ATTR_CONTROL; LLAMA_TOKEN_ATTR_USER_DEFINED."""
 MAX_PIECE = 256
 """Bytes of the longest token text."""
 log: deque[str] = deque(maxlen=20)
@@ -162,12 +162,10 @@ class Model:
     def marks(self) -> list[str]:
         """Spellings of the tokens that give a text its form: what a stranger writes must not become one of them."""
         attribute = api().llama_vocab_get_attr
-        spelled = ((token, self.text(token)) for token in range(self.size))
-        return [
-            text
-            for token, text in spelled
-            if attribute(self.vocab, token) & CONTROL or text.startswith("<|") or text.endswith("|>")
-        ]
+        kinds = ((token, attribute(self.vocab, token)) for token in range(self.size))
+        spelled = [(self.text(token), kind) for token, kind in kinds if kind & (CONTROL | USER)]
+        # A file's own tokens are words most often, and runs of line breaks.
+        return [text for text, kind in spelled if kind & CONTROL or text.startswith("<|") or text.endswith("|>")]
 
     def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
         """Tokens of `text`. `special`: spellings like `<|turn>` are tokens; `begin`: put the first token before."""

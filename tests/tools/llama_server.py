@@ -25,8 +25,10 @@ from backends.native import compile as wheel
 COMMAND = "python -m tests.tools.llama_server"
 """What to tell those who have none."""
 PACKAGE = "llama-cpp-python"
-# Its own libraries beside it, as in the wheel; no web page, no downloads, nothing that is not asked for.
+# Its own libraries beside it, as in the wheel; no web page, no downloads, nothing that is not asked for. Of llama.cpp's
+# history the package has the last commit only, and a build number counted from that would be a wrong one.
 FLAGS = """
+    -DLLAMA_BUILD_NUMBER=0
     -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON
     -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
