@@ -57,17 +57,12 @@ class LlamaCpp(Backend):
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Backend.plan`; where llama-server is missing, the command names it as it would be on the PATH."""
-        from advisor.sessions import free_port  # noqa: PLC0415 - asking what is here needs no ports
-
         try:
             path = binary.find()
             found = binary.probe(path) if path else None
         except NoBackend:
             path = found = None
         options = flags.keyed(options)
-        if not options.port:
-            # The server would choose one itself, and tell it nobody but its log.
-            options = msgspec.structs.replace(options, port=free_port())
         program = str(path or binary.PROGRAM)
         known = found.options if found else ()
         argv = flags.command_line(program, model, options, known, found.devices if found else None)
@@ -82,11 +77,15 @@ class LlamaCpp(Backend):
             RuntimeFailed: a file is wrong, or the server did not come up.
         """
         from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from advisor.sessions import free_port  # noqa: PLC0415
         from backends.llama_cpp.server import Server  # noqa: PLC0415
 
         path = binary.find()
         if path is None:
             raise NoBackend("llama-server is not installed", hint=HINT)
+        if not plan.options.port:
+            # The server would choose one itself, and tell it nobody but its log.
+            plan = self.plan(plan.model, msgspec.structs.replace(plan.options, port=free_port()))
         header, drafter = gguf.pair(plan.model.target, plan.model.drafter)
         if drafter is not None and (reason := binary.probe(path).unfit(header.embedding_length)):
             raise NoBackend(reason, hint=f"update it, or launch with --no-drafter: {HINT}")
