@@ -81,11 +81,27 @@ class LazyGroup(click.Group):
     epilog="Begin with `advisor recommend`, or try everything at once with `advisor demo`.",
 )
 @click.version_option(__version__, prog_name="advisor")
+@click.option("--plain", is_flag=True, help="The wizard's questions as plain text, for screen readers.")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
-    """Knows this machine, chooses the right Gemma 4 for it, and runs it with its drafter."""
-    if ctx.invoked_subcommand is None:
+def cli(ctx: click.Context, *, plain: bool) -> None:
+    """Knows this machine, chooses the right Gemma 4 for it, and runs it with its drafter.
+
+    In a terminal, `advisor` alone opens the wizard.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if plain or in_terminal():
+        from advisor.tui import entry  # noqa: PLC0415 - a user interface, for those who want one
+
+        entry.open_wizard(plain=plain)
+    else:
         click.echo(ctx.get_help())
+
+
+def in_terminal() -> bool:
+    """Whether the wizard can be shown: in a terminal, or where Textual serves it to a browser."""
+    served = "TEXTUAL_DRIVER" in os.environ
+    return served or (sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,0 +1,205 @@
+"""The wizard itself: what has been chosen, the answer to it, and the way between the steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import msgspec
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.timer import Timer
+
+from advisor import catalog
+from advisor.errors import AdvisorError
+from advisor.machine import Machine
+from advisor.tui import route, settings
+from advisor.tui.background import background, notify
+from advisor.tui.errand import Errand
+from advisor.tui.services import Services
+from advisor.tui.settings import Settings
+from advisor.tui.state import Answer, Choice, answer, machine_of
+from advisor.tui.step import Step
+from advisor.tui.themes import OWN
+from advisor.tui.widgets.shell_line import ShellLine
+
+DEBOUNCE_S = 0.06
+"""Keys that come faster than this count as one change."""
+
+Argv = tuple[str, ...]
+
+
+class Wizard(App[Argv]):
+    """Opens on an answer. Returns the command line to go on with, or None.
+
+    Args:
+        services: the world outside.
+        options: the user's settings; `remember`: whether changes of them are written.
+        choice: what to begin with, in place of the settings' defaults.
+    """
+
+    TITLE = "advisor"
+    CSS_PATH = "advisor.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help", tooltip="What the focused part does, and its keys"),
+        Binding("c", "copy_line", "Copy", show=False, tooltip="Copy the command line"),
+        Binding("q", "quit", "Quit", tooltip="Leave; what runs in the background goes on"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+    ]
+
+    choice: reactive[Choice] = reactive(Choice)
+    answer: reactive[Answer | None] = reactive(None)
+    trouble: reactive[AdvisorError | None] = reactive(None)
+
+    def __init__(
+        self,
+        *,
+        services: Services | None = None,
+        options: Settings | None = None,
+        remember: bool = True,
+        choice: Choice | None = None,
+    ) -> None:
+        super().__init__()
+        self.services = services or Services()
+        self.options = options or Settings()
+        self.remember = remember
+        self.detected: Machine | None = None
+        self.errand: Errand | None = None
+        """What the summary shows and may be started; None while something is in the way."""
+        self._soon: Timer | None = None
+        first = choice or Choice(use_case=self.options.use_case, prefer=self.options.prefer)
+        self.set_reactive(Wizard.choice, first)
+
+    def on_mount(self) -> None:
+        for theme in OWN:
+            self.register_theme(theme)
+        self.theme = self.options.theme if self.options.theme in self.available_themes else OWN[0].name
+        self.theme_changed_signal.subscribe(self, lambda theme: self._remember_theme(theme.name))
+        self.push_screen(route.build("answer"))
+        self.look()
+
+    # ---- The answer
+
+    def look(self) -> None:
+        """Look at this machine, once more or for the first time."""
+        background(self, self.services.detect, self._detected, group="detect", otherwise=self._failed)
+
+    def _detected(self, machine: Machine) -> None:
+        self.detected = machine
+        self._reckon()
+
+    def choose(self, **changes: Any) -> None:
+        """Change what is chosen; the answer follows."""
+        self.choice = msgspec.structs.replace(self.choice, **changes)
+
+    def watch_choice(self) -> None:
+        if self._soon is not None:
+            self._soon.stop()
+        self._soon = self.set_timer(DEBOUNCE_S, self._reckon)
+
+    def _reckon(self) -> None:
+        if self.detected is None and self.choice.here:
+            return
+        work = functools.partial(answer, self.choice, self.detected, catalog.load())
+        background(self, work, self._answered, group="answer", otherwise=self._failed)
+
+    def _answered(self, found: Answer) -> None:
+        self.trouble = None
+        self.answer = found
+
+    def _failed(self, error: AdvisorError) -> None:
+        self.trouble = error
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine that the choice is about; None while it is not known, or cannot be."""
+        try:
+            return machine_of(self.choice, self.detected, catalog.load())
+        except (AdvisorError, LookupError):
+            return None
+
+    # ---- The way
+
+    def action_go(self, step: str) -> None:
+        """To a step: back where it is open already, on otherwise."""
+        if not self._may_go(step):
+            return
+        while len(self.screen_stack) > 1 and not isinstance(self.screen, Step):
+            self.pop_screen()
+        open_steps = [screen.STEP for screen in self.screen_stack if isinstance(screen, Step)]
+        if step not in open_steps:
+            self.push_screen(route.build(step))
+            return
+        for _ in open_steps[open_steps.index(step) + 1 :]:
+            self.pop_screen()
+
+    def _may_go(self, step: str) -> bool:
+        return step in ("answer", "backend") or self.answer is not None
+
+    async def action_back(self) -> None:
+        """One step back; on the first one it does nothing."""
+        if len(self.screen_stack) > 2:  # noqa: PLR2004 - the app's own empty screen, and the first step
+            self.pop_screen()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "back":
+            return len(self.screen_stack) > 2  # noqa: PLR2004
+        if action == "go" and isinstance(self.screen, Step):
+            # None greys it out, False hides it.
+            return False if parameters[0] == self.screen.STEP else self._may_go(str(parameters[0])) or None
+        return super().check_action(action, parameters)
+
+    def start(self) -> None:
+        """Do what the summary has confirmed: the wizard's next step where there is one, else `advisor launch` in the
+        terminal that the wizard leaves behind."""
+        if self.errand is None:
+            return
+        if any(place.id == "start" for place in route.ROUTE):
+            self.action_go("start")
+        else:
+            self.exit(self.errand.argv)
+
+    # ---- Commands
+
+    def action_copy_line(self) -> None:
+        """Copy the command line of the screen."""
+        for shown in self.screen.query(ShellLine):
+            if shown.line:
+                self.copy_to_clipboard(shown.line)
+                self.notify(shown.line, title="Copied", markup=False)
+
+    def action_help(self) -> None:
+        """What the focused part does, and its keys."""
+        from advisor.tui.screens.help import Help, about, keys  # noqa: PLC0415
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help(about(self.screen), keys(self.screen)))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: what is possible now."""
+        yield from super().get_system_commands(screen)
+
+    # ---- Settings
+
+    def _remember_theme(self, name: str) -> None:
+        if name == self.options.theme:
+            return
+        self.options = msgspec.structs.replace(self.options, theme=name)
+        if self.remember:
+            background(self, functools.partial(settings.save, self.options), lambda _: None, group="settings")
+
+
+def run(options: Settings, trouble: AdvisorError | None = None) -> Argv | None:
+    """Open the wizard in this terminal; returns the command line to go on with.
+
+    Args:
+        trouble: what was wrong with the settings; shown, not raised.
+    """
+    app = Wizard(options=options)
+    if trouble is not None:
+        app.call_later(notify, app, trouble)
+    return app.run()

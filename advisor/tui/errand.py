@@ -1,0 +1,93 @@
+"""What running a pick takes: its files, where they are or come from, the disk, the licence and the command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.machine import Record
+from advisor.tui.services import Services
+from advisor.tui.state import Answer
+from advisor.units import format_file_size
+
+if TYPE_CHECKING:
+    from advisor.store import File, Wanted
+
+
+class Errand(Record, frozen=True, kw_only=True):
+    """All that is shown before anything is written. Sizes in bytes; `missing`: still to be fetched."""
+
+    files: tuple[File, ...]
+    missing: int
+    free: int
+    folder: str
+    licence: str
+    command: str
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command's words after `advisor`."""
+        return tuple(shlex.split(self.command)[1:])
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for what is missing."""
+        return self.missing <= self.free
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The same as sentences."""
+        files = [
+            f"{role(one)}: {Path(one.file).name}, {format_file_size(one.size)}, {place(one)}." for one in self.files
+        ]
+        fetch = f"To fetch: {format_file_size(self.missing)}; {format_file_size(self.free)} are free in {self.folder}."
+        return (*files, fetch if self.missing else "Everything is here.", f"Licence: {self.licence}.")
+
+
+def errand(answer: Answer, world: Services, *, ask: bool = False) -> Errand:
+    """The errand of an answer. Blocks: it looks at files, and with `ask` at what the repositories list today.
+
+    Raises:
+        DownloadFailed, RuntimeFailed: with `ask`, as `store.locate`.
+    """
+    from advisor import store  # noqa: PLC0415 - an HTTP library, for those who go on
+
+    look: Callable[[Sequence[Wanted]], Sequence[File]] = world.files_there if ask else world.files_here
+    files = tuple(look(wanted(answer)))
+    return Errand(
+        files=files,
+        missing=store.missing_bytes(files),
+        free=world.free_disk(),
+        folder=short(world.cache()),
+        licence=answer.candidate.model.licence,
+        command=answer.pick.command,
+    )
+
+
+def wanted(answer: Answer) -> tuple[Wanted, ...]:
+    """The files of the pick, as the catalogue knows them."""
+    from advisor import store  # noqa: PLC0415
+
+    one = answer.candidate
+    draft = one.drafter.file if one.drafter.enabled else None
+    return store.needed(one.model, one.quant, draft, one.model.projector if one.load.projector else None)
+
+
+def short(folder: Path) -> str:
+    """A folder with `~` for the user's own."""
+    try:
+        return f"~/{folder.relative_to(Path.home()).as_posix()}"
+    except (ValueError, RuntimeError):
+        return str(folder)
+
+
+def role(file: File) -> str:
+    """What the file is for."""
+    return {"target": "Model", "drafter": "Drafter", "projector": "Projector"}[file.role]
+
+
+def place(file: File) -> str:
+    """Where it is, or where it comes from."""
+    return f"here ({file.source})" if file.here else f"from {file.repo}"

@@ -1,0 +1,147 @@
+"""Step 4: what would be fetched and started. Nothing is written before this is confirmed."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Button, Label, Static
+
+from advisor.errors import AdvisorError
+from advisor.tui import words
+from advisor.tui.background import background
+from advisor.tui.errand import Errand, errand, place, role
+from advisor.tui.state import Answer
+from advisor.tui.step import Step
+from advisor.tui.widgets.drawn import Drawn
+from advisor.tui.widgets.facts import Fact, Facts
+from advisor.units import format_file_size
+
+if TYPE_CHECKING:
+    from advisor.store import File
+
+ROLE, SIZE = 11, 10
+
+
+class Files(Drawn):
+    """The files: what each is for, its size, where it is or comes from."""
+
+    HELP = (
+        "What the model needs on this disk. Files that any other program has fetched already are used where they are."
+    )
+
+    files: tuple[File, ...] = ()
+
+    def draw(self, width: int) -> Content:
+        return Content("\n").join([line for file in self.files for line in drawn(file, width)])
+
+
+def drawn(file: File, width: int) -> list[Content]:
+    """A file in one line where there is room, otherwise in two."""
+    name, where = Path(file.file).name, place(file)
+    mark = ("✓", "$text-success") if file.here else ("↓", "$text-warning")
+    first = Content.assemble(
+        mark, " ", (f"{role(file):<{ROLE}}", "$foreground-muted"), f"{format_file_size(file.size):>{SIZE - 2}}  ", name
+    )
+    if first.cell_length + 2 + len(where) <= width:
+        return [Content.assemble(first, "  ", (where, "$foreground-muted"))]
+    below = Content.assemble(" " * (ROLE + SIZE + 2), (where, "$foreground-muted"))
+    return [first.truncate(width, ellipsis=True), below.truncate(width, ellipsis=True)]
+
+
+class SummaryStep(Step):
+    """Files, disk, licence and the exact command."""
+
+    STEP = "summary"
+    AUTO_FOCUS = "#start"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "forward", "Start", tooltip="Fetch what is missing, and start"),
+    ]
+    HELP = """
+The last look before anything happens: **Start** fetches what is missing (it can be cancelled, and goes on where it was)
+and starts the model on this machine only. **Escape** goes back.
+"""
+
+    def body(self) -> ComposeResult:
+        yield Label("", id="headline", classes="headline", markup=False)
+        yield Label("", id="subtitle", classes="muted", markup=False)
+        with Vertical(classes="section"):
+            yield Label("Files", classes="title")
+            yield Files()
+        with Vertical(classes="section"):
+            yield Label("What it takes", classes="title")
+            yield Facts(id="facts")
+        yield Static("Nothing has been written yet.", classes="muted", id="promise")
+
+    def actions(self) -> ComposeResult:
+        yield Button("Start", id="start", variant="primary", compact=True, disabled=True)
+        yield Button("Back", compact=True, action="app.back")
+
+    def show(self, answer: Answer) -> None:
+        self.query_one("#headline", Label).update(answer.pick.name)
+        self.query_one("#subtitle", Label).update(f"{words.subtitle(answer.pick)}\n{words.purpose(answer.document)}")
+        self.line = answer.pick.command
+        world = self.wizard.services
+        background(self, functools.partial(errand, answer, world), self.show_errand, group="files")
+
+    def show_errand(self, found: Errand, listed: str = "") -> None:
+        """The files as far as they are known; then the repositories are asked what they list today."""
+        answer = self.wizard.answer
+        if answer is None or answer.pick.command != found.command:
+            return
+        files = self.query_one(Files)
+        files.files = found.files
+        files.refresh(layout=True)
+        obstacle = self.obstacle(answer, found)
+        self.query_one("#facts", Facts).facts = tuple(facts(answer, found, listed, obstacle))
+        self.query_one("#start", Button).disabled = bool(obstacle)
+        self.wizard.errand = None if obstacle else found
+        if not listed and found.missing and answer.choice.here:
+            self.ask_repositories(answer, found)
+
+    def ask_repositories(self, answer: Answer, known: Errand) -> None:
+        """Sizes and names as they are listed today; where nobody answers, those of the catalogue stay."""
+
+        def unanswered(error: AdvisorError) -> None:
+            self.show_errand(known, f"not asked: {error.message}")
+
+        work = functools.partial(errand, answer, self.wizard.services, ask=True)
+        background(
+            self, work, lambda found: self.show_errand(found, "as listed today"), group="list", otherwise=unanswered
+        )
+
+    def obstacle(self, answer: Answer, found: Errand) -> str:
+        """Why it cannot be started here; empty when it can."""
+        if not answer.choice.here:
+            return "this is another machine: take the command there"
+        if answer.pick.backend not in {one.name for one in answer.ranking.machine.backends if one.available}:
+            return f"{answer.pick.backend} is not here: step 3 says how to get it"
+        if not found.fits:
+            return f"the disk lacks {format_file_size(found.missing - found.free)}"
+        return ""
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "start":
+            self.wizard.start()
+
+
+def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fact]:
+    """Disk, licence, memory, and what stands in the way."""
+    left = found.free - found.missing
+    fetch = f"{format_file_size(found.missing)} from huggingface.co" + (f", {listed}" if listed else "")
+    disk = f"{format_file_size(found.free)} free in {found.folder}"
+    after = f", {format_file_size(left)} afterwards" if found.missing and left >= 0 else ""
+    memory = ", ".join(f"{words.of_total(room.used, room.total)} {room.name}" for room in words.rooms(answer))
+    said = [
+        ("To fetch", fetch if found.missing else "nothing: everything is here"),
+        ("Disk", disk + after),
+        ("Memory", memory),
+        ("Licence", found.licence),
+        ("Serves", "OpenAI's API on 127.0.0.1, this machine only"),
+    ]
+    return [*said, ("In the way", obstacle)] if obstacle else said

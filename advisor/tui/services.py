@@ -1,0 +1,76 @@
+"""What the wizard asks of the world outside: one record, so that tests and pictures can stand in another world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from advisor.errors import DownloadFailed
+from advisor.machine import Machine
+
+if TYPE_CHECKING:
+    from advisor.sessions import Session
+    from advisor.store import File, Wanted
+
+
+def detect() -> Machine:
+    """This machine. Takes a tenth of a second and more."""
+    from advisor import api  # noqa: PLC0415
+
+    return api.detect()
+
+
+def sessions() -> Sequence[Session]:
+    """What this user has running."""
+    from advisor import sessions as running  # noqa: PLC0415
+
+    return running.living()
+
+
+def files_here(wanted: Sequence[Wanted]) -> Sequence[File]:
+    """Where the files are, without asking anybody: those that are not here have the catalogue's size."""
+    from advisor import store  # noqa: PLC0415
+
+    def nobody(repo: str) -> NoReturn:
+        raise DownloadFailed(f"{repo} was not asked")
+
+    return store.locate(wanted, lister=nobody, strict=False)
+
+
+def files_there(wanted: Sequence[Wanted]) -> Sequence[File]:
+    """The same with what the repositories say today. Uses the network; reads listings and headers only.
+
+    Raises:
+        DownloadFailed, RuntimeFailed: as `store.locate`.
+    """
+    from advisor import store  # noqa: PLC0415
+
+    return store.locate(wanted)
+
+
+def free_disk() -> int:
+    """Bytes free where downloads go."""
+    from advisor import store  # noqa: PLC0415
+
+    return store.free_disk()
+
+
+def cache() -> Path:
+    """Where downloads go."""
+    from advisor import shelves  # noqa: PLC0415
+
+    return shelves.hub_cache()
+
+
+@dataclass(frozen=True)
+class Services:
+    """The world. Every call may take long: they are made in thread workers only."""
+
+    detect: Callable[[], Machine] = field(default=detect)
+    sessions: Callable[[], Sequence[Session]] = field(default=sessions)
+    files_here: Callable[[Sequence[Wanted]], Sequence[File]] = field(default=files_here)
+    files_there: Callable[[Sequence[Wanted]], Sequence[File]] = field(default=files_there)
+    free_disk: Callable[[], int] = field(default=free_disk)
+    cache: Callable[[], Path] = field(default=cache)

@@ -1,0 +1,109 @@
+"""What all steps share: the line of steps at the top, the shell line and the keys at the bottom, and going back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Button, Footer
+
+from advisor.tui.widgets.shell_line import ShellLine
+from advisor.tui.widgets.step_line import StepLine
+
+if TYPE_CHECKING:
+    from advisor.errors import AdvisorError
+    from advisor.tui.app import Wizard
+    from advisor.tui.state import Answer
+
+
+class Step(Screen[None]):
+    """A step of the wizard. A subclass names itself, composes its `body`, and shows the answer whenever it changes."""
+
+    STEP: ClassVar[str]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-middle"), (140, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.back", "Back", tooltip="To the step before; nothing is lost"),
+        Binding("t", "app.go('tune')", "Tune", tooltip="Use case, context, quality or speed; all candidates"),
+        Binding("b", "app.go('backend')", "Backend", tooltip="What can run it, and what the others need"),
+        Binding("s", "app.go('summary')", "Summary", tooltip="Files, disk, licence, command"),
+        Binding("m", "app.machine", "Machine", tooltip="Correct what was detected, or take another machine"),
+        Binding("up", "scroll_body(-1)", "Up", show=False),
+        Binding("down", "scroll_body(1)", "Down", show=False),
+        Binding("pageup", "scroll_body(-10)", "Page up", show=False),
+        Binding("pagedown", "scroll_body(10)", "Page down", show=False),
+    ]
+
+    @property
+    def wizard(self) -> Wizard:
+        """The app, by its own type."""
+        return cast("Wizard", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield StepLine(self.STEP)
+        with VerticalScroll(id="body", can_focus=False):
+            yield from self.body()
+        with Vertical(id="foot"):
+            with Horizontal(id="actions"):
+                yield from self.actions()
+            yield ShellLine()
+            yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.watch(self.app, "answer", self._answered, init=False)
+        self.watch(self.app, "trouble", self._answered, init=False)
+        self._answered()
+
+    @property
+    def line(self) -> str:
+        """The command line that gives what is shown."""
+        return self.query_one(ShellLine).line
+
+    @line.setter
+    def line(self, text: str) -> None:
+        self.query_one(ShellLine).line = text
+
+    def _answered(self) -> None:
+        if self.wizard.trouble is not None:
+            self.show_trouble(self.wizard.trouble)
+        elif self.wizard.answer is not None:
+            self.show(self.wizard.answer)
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "forward":
+            return None if self.primary is None or self.primary.disabled else True
+        return super().check_action(action, parameters)
+
+    @property
+    def primary(self) -> Button | None:
+        """The button to go on with."""
+        return next(iter(self.query("#actions Button").results(Button)), None)
+
+    def action_forward(self) -> None:
+        """As the first button."""
+        if self.primary is not None:
+            self.primary.press()
+
+    def action_scroll_body(self, lines: int) -> None:
+        """Move what is too high for the terminal."""
+        self.query_one("#body").scroll_relative(y=lines, animate=False)
+
+    # ---- For the steps
+
+    def body(self) -> ComposeResult:
+        """What is between the two lines."""
+        yield from ()
+
+    def actions(self) -> ComposeResult:
+        """The buttons, the one to go on with first."""
+        yield from ()
+
+    def show(self, answer: Answer) -> None:
+        """Show an answer; called when the step opens and whenever the answer changes."""
+
+    def show_trouble(self, error: AdvisorError) -> None:
+        """Show why there is no answer."""
