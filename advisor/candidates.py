@@ -143,7 +143,12 @@ def gpus_used(site: Site, placed: Placement) -> tuple[int, ...]:
 
 
 def uses_gpus(terms: Terms, machine: Machine) -> bool:
-    return terms.backend.name not in CPU_ONLY_BACKENDS and not gpus_are_slow(machine)
+    return not computes_on_cpu(terms.backend) and not gpus_are_slow(machine)
+
+
+def computes_on_cpu(backend: Availability) -> bool:
+    """Whether a backend leaves GPUs alone: by its kind, or because the build that is here knows none."""
+    return backend.name in CPU_ONLY_BACKENDS or backend.devices == ()
 
 
 def gpus_are_slow(machine: Machine) -> bool:

@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from advisor import names
-from advisor.machine import Basis, Cpu, Gpu, Machine, Memory, Problem
-from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, nvidia, windows
+from advisor.machine import Availability, Basis, Cpu, Gpu, Machine, Memory, Problem
+from advisor.probes import amd, apple, bandwidth, cpu, intel, memory, nvidia, runtimes, windows
 from advisor.probes.bandwidth import Estimate
 from advisor.probes.host import Found, Host, Local
 from advisor.profile import Device
@@ -35,6 +35,7 @@ GPU_PROBES: dict[str, GpuProbe] = {
 NO_CPU: tuple[Cpu, tuple[Problem, ...]] = (Cpu(name="unknown", cores=1, threads=1), ())
 NO_MEMORY: tuple[Memory, tuple[Problem, ...]] = (Memory(total_bytes=0, available_bytes=0), ())
 NOTHING_FOUND = Found()
+NO_BACKENDS: tuple[Availability, ...] = ()
 
 CATALOGUE: Basis = "catalogue"
 
@@ -58,6 +59,9 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
         _guarded(failed, name, functools.partial(probe, host, main), NOTHING_FOUND)
         for name, probe in GPU_PROBES.items()
     ]
+    installed = _guarded(failed, "backends", lambda: tuple(availabilities()), NO_BACKENDS) if backends else ()
+    seen = [gpu for each in found for gpu in each.gpus]
+    found.append(_guarded(failed, "runtimes", lambda: runtimes.probe(installed, seen), NOTHING_FOUND))
     unified = any(each.unified for each in found)
     rate = bandwidth.best(host, processor, main, known)
     main = msgspec.structs.replace(main, unified=unified, bandwidth_bytes_per_s=rate.rate)
@@ -72,7 +76,7 @@ def detect(devices: Iterable[Device] = (), *, host: Host | None = None, backends
         cpu=processor,
         memory=main,
         gpus=gpus,
-        backends=tuple(_guarded(failed, "backends", lambda: list(availabilities()), [])) if backends else (),
+        backends=installed,
         basis=_basis(main, rate.basis) | gpu_basis,
         problems=(*failed, *cpu_notes, *memory_notes, *(note for each in found for note in each.problems), *unknown),
     )

@@ -11,12 +11,13 @@ import msgspec
 
 from advisor import shapes, simulate
 from advisor.budgets import Budget, budget, in_words
-from advisor.candidates import CPU_ONLY_BACKENDS, Site, gpus_used, settle, survey, without_gpus
+from advisor.candidates import Site, computes_on_cpu, gpus_used, settle, survey, without_gpus
 from advisor.catalog import Catalog
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
 from advisor.placement import Placement, wanted
+from advisor.reasons import idle_gpu
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 from advisor.subject import Draft, Subject
@@ -121,7 +122,7 @@ def estimate(
 
 def site(asked: Question, machine: Machine, catalog: Catalog) -> Site:
     """The machine as the backend sees it, and what of it may be filled."""
-    gpu = asked.backend.name not in CPU_ONLY_BACKENDS
+    gpu = not computes_on_cpu(asked.backend)
     seen = machine if gpu else without_gpus(machine)
     return survey(seen, budget(machine, gpu=gpu, reserve=asked.reserve), catalog, asked.reserve)
 
@@ -275,8 +276,8 @@ def warnings(found: Estimate) -> Iterator[str]:
     if shapes.mapped_on_demand(found.subject.weights):
         table = in_words(found.subject.weights.per_layer_table)
         yield f"the lookup table of {table} is read from the file row by row and need not be in memory"
-    if found.question.backend.name in CPU_ONLY_BACKENDS and found.machine.gpus:
-        yield "the native engine runs on the processor only: llama.cpp or Ollama use the GPU"
+    if computes_on_cpu(found.question.backend) and found.machine.gpus:
+        yield idle_gpu(found.question.backend)
 
 
 def no_drafter_reason(backend: Availability, *, switched_off: bool, draft: Draft | None) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.candidates import CPU_ONLY_BACKENDS, Candidate, Rejected, Site, Terms, evaluate, site_of
+from advisor.candidates import Candidate, Rejected, Site, Terms, computes_on_cpu, evaluate, site_of
 from advisor.catalog import Catalog
 from advisor.errors import NoBackend, NothingFits
 from advisor.machine import Machine, Record
@@ -172,10 +172,11 @@ def by_memory(
 
 def idle_gpus(rejected: list[Rejected], terms: Terms, machine: Machine, catalog: Catalog) -> list[Rejected]:
     """What would fit and be fast if the backend used the GPUs of this machine is the backend's fault."""
-    if terms.backend.name not in CPU_ONLY_BACKENDS or not usable_gpus(machine):
+    if not computes_on_cpu(terms.backend) or not usable_gpus(machine):
         return rejected
     site = site_of(terms, machine, catalog, gpu=True)
-    said = f"{terms.backend.name} runs on the processor only; llama.cpp would use the GPU"
+    other = "a build for the GPU" if terms.backend.name == "llama.cpp" else "llama.cpp"
+    said = f"{terms.backend.name} runs on the processor only here; {other} would use the GPU"
     found = []
     for one in rejected:
         model = catalog.models[one.model]

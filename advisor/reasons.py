@@ -8,9 +8,9 @@ import msgspec
 
 from advisor import simulate
 from advisor.candidates import (
-    CPU_ONLY_BACKENDS,
     Candidate,
     Terms,
+    computes_on_cpu,
     demand,
     gpus_are_slow,
     least_memory,
@@ -19,7 +19,7 @@ from advisor.candidates import (
 )
 from advisor.errors import NothingFits
 from advisor.footprint import repacks
-from advisor.machine import Machine
+from advisor.machine import Availability, Machine
 from advisor.placement import Budget, budget, in_words, place, single_copy, usable_gpus
 from advisor.profile import Advice, ModelProfile, Quant
 
@@ -136,7 +136,7 @@ def speed_warnings(pick: Candidate, terms: Terms) -> Iterator[str]:
 
 def gpu_warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
     cards = usable_gpus(machine)
-    if not cards or terms.backend.name in CPU_ONLY_BACKENDS:
+    if not cards or computes_on_cpu(terms.backend):
         return
     if gpus_are_slow(machine):
         yield "the GPU reads its memory more slowly than the processor reads its own, so it is left out"
@@ -157,8 +157,15 @@ def backend_warnings(terms: Terms, machine: Machine) -> Iterator[str]:
         here = ", ".join(known.name for known in machine.backends if known.available)
         found = f"{here} cannot do this" if here else "no backend was found here"
         yield f"{found}; a current {backend.name} is assumed"
-    if backend.name in CPU_ONLY_BACKENDS and usable_gpus(machine):
-        yield "the native engine runs on the processor only: install llama.cpp or Ollama to use the GPU"
+    if computes_on_cpu(backend) and usable_gpus(machine):
+        yield idle_gpu(backend)
+
+
+def idle_gpu(backend: Availability) -> str:
+    """Why a GPU that is there is not used."""
+    if backend.name == "native":
+        return "the native engine runs on the processor only: install llama.cpp or Ollama to use the GPU"
+    return f"the {backend.name} that is installed runs on the processor only: a build for the GPU would use it"
 
 
 def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machine: Machine) -> NothingFits:

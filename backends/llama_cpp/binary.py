@@ -33,8 +33,9 @@ BROKEN = range(10741, 10749)
 """Builds of September 2026 that end with an assertion when they load one of the drafters: llama.cpp#28159 until #28183
 (and the issue, #28188)."""
 
-DEVICES_KEPT_S = 3600.0
-"""Asking loads the drivers, which takes up to a second; devices seldom come and go."""
+DEVICES_KEPT_S = 600.0
+"""Asking loads the drivers, which takes up to a second; devices seldom come and go, but what is free of them
+changes."""
 
 LIST = "--list-devices"
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]+")
@@ -105,11 +106,8 @@ def _folders() -> list[Path]:
     return [*package, *map(Path, folders), *own]
 
 
-def probe(path: Path, *, fresh: bool = False) -> Binary:
+def probe(path: Path) -> Binary:
     """What this program says of itself, from the cache where the file is the same.
-
-    Args:
-        fresh: ask for the devices anew, for how much of their memory is free now.
 
     Raises:
         NoBackend: it does not run, or is something else.
@@ -123,7 +121,7 @@ def probe(path: Path, *, fresh: bool = False) -> Binary:
     found = known.get(str(path))
     if found is None or found.changed != changed:
         found = _ask(path, changed)
-    elif fresh or not 0 <= time.time() - found.asked < DEVICES_KEPT_S:
+    elif not 0 <= time.time() - found.asked < DEVICES_KEPT_S:
         found = msgspec.structs.replace(found, devices=_devices(path, found.options), asked=time.time())
     else:
         return found

@@ -18,14 +18,12 @@ from advisor.errors import RuntimeFailed
 from backends.base import LaunchPlan, Progress
 from backends.llama_cpp import failures
 from backends.llama_cpp.flags import SECRET_VARIABLE
-from backends.native.process import stop_group
+from backends.native.process import HELD, let_go, stop_group
 
 GRACE = 1.0
 """Seconds that a process has to show that it died."""
 POLL_S = 0.05
-BACKENDS = Path(__file__).parents[1]
-ATTACHED = BACKENDS / "attached.py"
-HELD = BACKENDS / "held.py"
+ATTACHED = Path(__file__).parents[1] / "attached.py"
 
 
 class Server:
@@ -48,7 +46,7 @@ class Server:
             self.stop()
             raise
         if self._holds:
-            self._release()
+            let_go(self._child)
 
     @property
     def _holds(self) -> bool:
@@ -71,15 +69,6 @@ class Server:
                 )
         except OSError as error:
             raise RuntimeFailed(f"{self.plan.argv[0]} cannot be started: {error.strerror}") from None
-
-    def _release(self) -> None:
-        with contextlib.suppress(OSError):  # it died already; whoever waits for it finds out why
-            os.write(self._input, b"\n")
-        self._close_input()
-
-    @property
-    def _input(self) -> int:
-        return self._child.stdin.fileno() if self._child.stdin else -1
 
     def _close_input(self) -> None:
         if self._child.stdin:

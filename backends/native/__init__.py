@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
@@ -88,7 +89,7 @@ class Native(Backend):
         argv += options.extra
         return LaunchPlan(backend=self.name, model=model, options=options, argv=tuple(argv), command=shlex.join(argv))
 
-    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:  # noqa: ARG002 - it loads in a moment
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Backend.start`; the files' headers are checked before any process is started.
 
         Raises:
@@ -96,15 +97,21 @@ class Native(Backend):
             RuntimeFailed: a file is wrong, or the engine did not come up.
         """
         from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from advisor.client import KEY  # noqa: PLC0415
         from backends.native.process import Process  # noqa: PLC0415
 
         found = self.detect()
         if not found.available:
             raise NoBackend(str(found.why_not), hint=found.hint or "")
         gguf.pair(plan.model.target, plan.model.drafter)
-        attached = not plan.options.detached
-        log = plan.options.log
-        process = Process(plan.argv, log, attached=attached) if log else Process.start(plan.argv, attached=attached)
+        options = plan.options
+        made = functools.partial(Process, log=options.log) if options.log else Process.start
+        process = made(
+            plan.argv,
+            attached=not options.detached,
+            environment={KEY: options.api_key} if options.api_key else None,
+            spawned=lambda one: watch.spawned(self._coming(plan, one)),
+        )
         try:
             ready = process.wait_ready()
         except RuntimeFailed as error:
@@ -123,6 +130,21 @@ class Native(Backend):
             name=plan.model.name,
             log=process.log,
             drafter=ready["drafter"],
+            api_key=options.api_key,
+        )
+
+    def _coming(self, plan: LaunchPlan, process: Process) -> Endpoint:
+        """The endpoint that a process will be; with a port of its own choice, its address is not known yet."""
+        options, model = plan.options, plan.model
+        return Endpoint(
+            base_url=f"http://{options.host}:{options.port}/v1",
+            model=model.name,
+            backend=self.name,
+            pid=process.pid,
+            name=model.name,
+            log=process.log,
+            drafter=model.drafter is not None,
+            api_key=options.api_key,
         )
 
     def cause(self, endpoint: Endpoint) -> RuntimeFailed:
@@ -146,9 +168,10 @@ class Native(Backend):
 
         from advisor.client import KEY, authorized  # noqa: PLC0415
 
+        key = endpoint.api_key
         try:
             url = endpoint.base_url.removesuffix("/v1") + "/metrics"
-            reply = httpx.get(url, timeout=5, headers=authorized(), trust_env=False, verify=False)  # noqa: S501 - no https
+            reply = httpx.get(url, timeout=5, headers=authorized(key), trust_env=False, verify=False)  # noqa: S501 - no https
             memory = psutil.Process(endpoint.pid).memory_info().rss if endpoint.pid else None
         except (httpx.HTTPError, psutil.Error):
             raise self.cause(endpoint) from None

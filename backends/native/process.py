@@ -8,10 +8,11 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ FIRST = 300.0
 """The same for the first one: Python and its packages may come from a slow disk."""
 LOOK = 0.5
 ALIVE = b'{"alive"'
+HELD = Path(__file__).parents[1] / "held.py"
 
 
 class Process:
@@ -39,21 +41,37 @@ class Process:
         argv: the server's command line.
         log: where its standard error goes.
         attached: whether it ends when this process ends, however that happens.
+        environment: what it finds there beside what this process has.
+        spawned: told of the process before it does anything, where it is not attached.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, *, attached: bool = True) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        attached: bool = True,
+        environment: Mapping[str, str] | None = None,
+        spawned: Callable[[Process], None] | None = None,
+    ) -> None:
         self.log = log
+        held = not attached and os.name == "posix"
+        before = [sys.executable, "-I", str(HELD)] if held else []
         # A session of its own: ctrl-c in the terminal reaches us only, and we end the whole group.
         # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
-                [*argv, "--with-parent"] if attached else list(argv),
-                stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+                [*argv, "--with-parent"] if attached else [*before, *argv],
+                stdin=subprocess.PIPE if attached or held else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
                 start_new_session=True,
             )
+        if spawned:
+            self._announce(spawned)
+        if held:
+            let_go(self._child)
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._silent = 0
         """Times that the watch looked in vain for a sign of life."""
@@ -63,11 +81,25 @@ class Process:
             threading.Thread(target=self._watch, daemon=True, name="engine-watch").start()
 
     @classmethod
-    def start(cls, argv: Sequence[str], *, attached: bool = True) -> Self:
+    def start(
+        cls,
+        argv: Sequence[str],
+        *,
+        attached: bool = True,
+        environment: Mapping[str, str] | None = None,
+        spawned: Callable[[Process], None] | None = None,
+    ) -> Self:
         """Start with a log file of its own in the temporary folder."""
         handle, name = tempfile.mkstemp(prefix="advisor-native-", suffix=".log")
         os.close(handle)
-        return cls(argv, Path(name), attached=attached)
+        return cls(argv, Path(name), attached=attached, environment=environment, spawned=spawned)
+
+    def _announce(self, spawned: Callable[[Process], None]) -> None:
+        try:
+            spawned(self)
+        except BaseException:
+            stop_group(self._child.pid)
+            raise
 
     @property
     def pid(self) -> int:
@@ -143,6 +175,14 @@ class Process:
                     pipe.close()
         if alive or not self._logged:
             self.log.unlink(missing_ok=True)
+
+
+def let_go(child: subprocess.Popen[bytes]) -> None:
+    """Tell a process that `held.py` holds to become its program."""
+    if child.stdin:
+        with contextlib.suppress(OSError):  # it died already; whoever waits for it finds out why
+            child.stdin.write(b"\n")
+            child.stdin.close()
 
 
 def stop_group(pid: int, grace: float = GRACE) -> None:

@@ -93,9 +93,23 @@ def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
     binary.probe(path)
     assert binary.probe(path).build == 9600
     assert (tmp_path / "bin" / "asked").read_text().count("asked") == 2
-    assert binary.probe(path, fresh=True).devices is None, "this one does not list devices"
     path = program(tmp_path / "bin", "version: 9700 (b)")
     assert binary.probe(path).build == 9700
+
+
+def test_devices_are_asked_for_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = (
+        "--spec-type none,draft-mtp --list-devices\\nAvailable devices:\\n  CUDA0: A card (24576 MiB, 9 MiB free)"
+    )
+    path = program(tmp_path / "bin", "version: 9600 (a)", usage)
+    assert [each.name for each in binary.probe(path).devices or ()] == ["CUDA0"]
+    asked = tmp_path / "bin" / "asked"
+    before = asked.read_text().count("asked")
+    binary.probe(path)
+    assert asked.read_text().count("asked") == before
+    monkeypatch.setattr(binary, "DEVICES_KEPT_S", 0.0)
+    binary.probe(path)
+    assert asked.read_text().count("asked") == before + 1
 
 
 def test_one_that_does_not_draft_is_available_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
