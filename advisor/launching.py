@@ -56,7 +56,8 @@ MOST_CHECKPOINTS = 32
 
 class Order(Record, frozen=True, kw_only=True):
     """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
-    each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit."""
+    each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit. `machine`: the one
+    that it will run on, where that is not this one."""
 
     model: str | None = None
     backend: str | None = None
@@ -75,6 +76,7 @@ class Order(Record, frozen=True, kw_only=True):
     gpu_layers: int | None = None
     api_key: str | None = None
     extra: tuple[str, ...] = ()
+    machine: Machine | None = None
 
 
 class Setup(Record, frozen=True, kw_only=True):
@@ -201,10 +203,14 @@ def _of_catalogue(order: Order, *, strict: bool) -> Setup:
         raise AssertionError
     draft = found.draft.file if found.draft and not order.drafter else None
     wanted = store.needed(profile, about.quant_record, draft, profile.projector if order.projector else None)
-    files = store.locate(wanted, strict=strict)
+    tag = about.quant_record.tags.get(where.backend.name, "")
+    # What the backend's own library has comes from there, whole; the drafter it has not.
+    files = store.locate([one for one in wanted if one.role == "drafter" or not tag], strict=strict)
     drafter = store.at(files, "drafter") or (order.drafter if found.draft else None)
     setup = _placed(order, found, store.at(files, "target") or Path(about.file), drafter)
-    model = msgspec.structs.replace(setup.model, projector=store.at(files, "projector"))
+    own = profile.sampling
+    sampling = {"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)}
+    model = msgspec.structs.replace(setup.model, projector=store.at(files, "projector"), tag=tag, sampling=sampling)
     return msgspec.structs.replace(setup, model=model, files=files, licence=profile.licence)
 
 
@@ -221,7 +227,7 @@ def _site(order: Order) -> _Site:
     from advisor.request import choose_backend  # noqa: PLC0415
 
     known = catalog.load()
-    machine = detect(known.devices.values())
+    machine = order.machine or detect(known.devices.values())
     chosen = choose_backend(order.backend, machine, known.use_case("vision" if order.projector else "chat"))
     return _Site(machine=machine, backend=chosen, catalog=known)
 

@@ -79,6 +79,9 @@ class Quant(Record, frozen=True, kw_only=True):
     """Share of the BF16 model's quality that is kept, 0..1."""
     quality_source: Text
     source: Text
+    tags: dict[str, Text] = {}
+    """What it is called in the libraries of backends that have one, by backend."""
+    tags_source: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -158,7 +159,9 @@ def nothing_runs() -> UsageError:
 
 
 def is_alive(session: Session) -> bool:
-    """Whether the very process of this session still runs."""
+    """Whether the very process of this session still runs; where its server was there before, whether that answers."""
+    if not session.pid:
+        return not load(session.backend).gone(session.endpoint)
     return birth(session.pid) == session.birth
 
 
@@ -247,12 +250,13 @@ def started(session: Session, endpoint: Endpoint) -> Session:
 
 
 def _become(session: Session, endpoint: Endpoint, status: Literal["starting", "running"]) -> Session:
-    pid = endpoint.pid or os.getpid()
+    pid = os.getpid() if endpoint.pid is None else endpoint.pid
     session = msgspec.structs.replace(
         session,
         status=status,
         pid=pid,
-        birth=birth(pid),
+        birth=birth(pid) if pid else "",
+        port=session.port if endpoint.pid else urlsplit(endpoint.base_url).port or session.port,
         base_url=endpoint.base_url,
         model=endpoint.model,
         log=str(endpoint.log or ""),

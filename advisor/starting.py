@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 PORT_TRIES = 5
 QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."
 PROOF_TOKENS = 48
+POLL_S, LOOK_S = 0.2, 2.0
+"""How often it is looked whether a session ended, and whether a server that was there before does."""
 
 
 class Proof(Record, frozen=True, kw_only=True):
-    """What the first answer showed. `reason`: why the drafter is off; empty where it is active.
+    """What the first answer showed. `active` None: it cannot be known. `reason`: why the drafter is off, or how it is
+    known that it is not; empty where drafts were counted.
 
     `tokens_per_step`: tokens that each round of the target gave, the drafts that were right and one of its own.
     `depth_tokens`: in the context at the end.
     """
 
-    active: bool
+    active: bool | None
     drafted: int
     accepted: int
     acceptance: float | None
@@ -116,16 +119,18 @@ def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Pr
         timings = collect(client.chat(question, temperature=0, max_tokens=PROOF_TOKENS)).timings
     drafted, accepted = timings.draft_n or 0, timings.draft_n_accepted or 0
     tokens = (timings.predicted_n or 0) - 1  # the first one belongs to the prompt
+    verdict = backend.drafting(endpoint) if session.drafter and not drafted else None
     counted = _counted(backend, endpoint)
+    reason = verdict.reason if verdict else "" if drafted else _why_plain(backend, session, drafter_reason)
     return Proof(
-        active=drafted > 0,
+        active=verdict.active if verdict else drafted > 0,
         drafted=drafted,
         accepted=accepted,
         acceptance=accepted / drafted if drafted else None,
         tokens_per_step=tokens / (tokens - accepted) if drafted and tokens > accepted else None,
         tokens_per_s=timings.predicted_per_second,
         memory_bytes=counted.memory_bytes if counted else None,
-        reason="" if drafted else _why_plain(backend, session, drafter_reason),
+        reason=reason,
         accepted_per_position=counted.accepted_per_position if counted else (),
         prefill_tokens_per_s=timings.prompt_per_second,
         depth_tokens=(timings.prompt_n or 0) + (timings.predicted_n or 0),
@@ -193,7 +198,16 @@ def attend(backend: Backend, session: Session) -> None:
     Raises:
         RuntimeFailed: its process died; returns where `advisor stop` ended it.
     """
+    looked = time.monotonic()
     while sessions.is_alive(session):
-        time.sleep(0.2)
+        time.sleep(POLL_S)
+        if backend.shared:
+            # Its process is this one: whether its server still answers has to be asked.
+            if sessions.was_stopped(session):
+                return
+            if time.monotonic() - looked > LOOK_S:
+                if backend.gone(session.endpoint):
+                    break
+                looked = time.monotonic()
     if not sessions.was_stopped(session):
         raise backend.cause(session.endpoint)

@@ -244,6 +244,10 @@ def lines(setup: Setup, session: Session, proof: Proof) -> list[tuple[str, str]]
 
 def drafter_words(proof: Proof) -> str:
     """Whether the drafter works, in words: `active, 71 % accepted, 2.1 tokens a step`."""
+    if proof.active is None:
+        return f"attached; {proof.reason}"
+    if proof.active and proof.acceptance is None:
+        return f"active: {proof.reason}"
     if not proof.active:
         return f"off, because {proof.reason}" if proof.reason else "off"
     return f"active, {proof.acceptance or 0:.0%} accepted, {proof.tokens_per_step or 1:.1f} tokens a step".replace(
@@ -292,6 +296,10 @@ def _show_plan(setup: Setup, *, as_json: bool) -> None:
     for line in file_lines(setup):
         click.echo(line, err=True)
     click.echo(plan.command)
+    if plan.requests:
+        click.echo("# the same as calls of its API:")
+        for call in plan.requests:
+            click.echo(" ".join(["#", call["method"], call["url"], call.get("body", "")]).rstrip())
 
 
 def plan_document(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:

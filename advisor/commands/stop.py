@@ -8,13 +8,15 @@ import msgspec
 from advisor import sessions
 from advisor.errors import UsageError
 from advisor.progress import busy
+from backends.base import load
 
 
 @click.command(epilog="\b\nExamples:\n  advisor stop\n  advisor stop 26b\n  advisor stop --all")
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="All sessions.")
+@click.option("--remove", is_flag=True, help="Also take away what was made for it in the backend's own library.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.stop/1).")
-def command(name: str | None, *, everything: bool, as_json: bool) -> None:
+def command(name: str | None, *, everything: bool, remove: bool, as_json: bool) -> None:
     """End the session NAME; it may be left out where there is one only. One that is still loading ends too.
 
     A process that has taken the place of a dead session's is never touched.
@@ -22,11 +24,16 @@ def command(name: str | None, *, everything: bool, as_json: bool) -> None:
     if name is not None and everything:
         raise UsageError("NAME and --all exclude each other", command="advisor stop --help")
     chosen = sessions.stoppable() if everything else [sessions.find(name, among=sessions.stoppable)]
+    removed: list[str] = []
     for session in chosen:
         with busy(f"stopping {session.name}"):
             sessions.end(session)
+            removed += load(session.backend).remove(session.endpoint) if remove and session.spawned else ()
     names = [session.name for session in chosen]
     if as_json:
-        click.echo(msgspec.json.encode({"schema": "advisor.stop/1", "stopped": names}))
-    else:
-        click.echo(f"stopped {', '.join(names)}" if names else "nothing is running")
+        more = {"removed": removed} if remove else {}
+        click.echo(msgspec.json.encode({"schema": "advisor.stop/1", "stopped": names, **more}))
+        return
+    click.echo(f"stopped {', '.join(names)}" if names else "nothing is running")
+    if remove:
+        click.echo(f"removed {', '.join(removed) or 'nothing: nothing was made for it'}")
