@@ -163,6 +163,10 @@ class Backend(abc.ABC):
     def detect(self) -> Availability:
         """Whether this runtime can be used here; fast (no import of the runtime, no network), never raises."""
 
+    def reports(self) -> tuple[tuple[str, ...], ...]:
+        """Command lines that print which build this is and what it can compute on, for bug reports. Default: none."""
+        return ()
+
     @abc.abstractmethod
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """Pure: what starting `model` would take."""

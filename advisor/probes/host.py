@@ -264,7 +264,8 @@ SERIAL = re.compile(r'(serial[^:\n]{0,40}:[ \t]*"?)[^",\n]+|(UUID: (?:GPU|MIG)-)
 """Serial numbers, of a Raspberry Pi in /proc/cpuinfo, displays on macOS and NVIDIA's cards: a report holds none."""
 
 
-def _anonymous(text: str) -> str:
+def anonymous(text: str) -> str:
+    """The text without serial numbers."""
     return SERIAL.sub(lambda found: f"{found[1] or found[2]}removed", text)
 
 
@@ -300,7 +301,7 @@ class Recorder:
         if text:
             word = KEPT_LINES.get(path, "")
             kept = "\n".join(line for line in text.splitlines() if word in line)
-            self._files[path] = _anonymous(kept)
+            self._files[path] = anonymous(kept)
         return text
 
     def names(self, folder: str) -> tuple[str, ...]:
@@ -316,7 +317,7 @@ class Recorder:
         except ToolError as failed:
             self._tools[" ".join(argv)] = f"! {failed}"
             raise
-        self._tools[" ".join(argv)] = _anonymous(text)
+        self._tools[" ".join(argv)] = anonymous(text)
         return text
 
     def has_tool(self, name: str) -> bool:

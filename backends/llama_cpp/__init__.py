@@ -55,6 +55,14 @@ class LlamaCpp(Backend):
             devices=found.devices,
         )
 
+    def reports(self) -> tuple[tuple[str, ...], ...]:
+        try:
+            path = binary.find()
+        except NoBackend:
+            path = None
+        options = ("--version", "--list-devices", "--help") if path else ()
+        return tuple((str(path), option) for option in options)
+
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Backend.plan`; where llama-server is missing, the command names it as it would be on the PATH."""
         try:

@@ -65,6 +65,9 @@ class Ollama(Backend):
             host=None if where.local else where.host,
         )
 
+    def reports(self) -> tuple[tuple[str, ...], ...]:
+        return (("ollama", "--version"),)
+
     def held(self) -> tuple[Held, ...]:
         """As `Backend.held`; a look at each model tells whether a drafter is attached."""
         with _api(address.given()) as api:
