@@ -203,14 +203,16 @@ def _of_catalogue(order: Order, *, strict: bool) -> Setup:
         raise AssertionError
     draft = found.draft.file if found.draft and not order.drafter else None
     wanted = store.needed(profile, about.quant_record, draft, profile.projector if order.projector else None)
-    tag = about.quant_record.tags.get(where.backend.name, "")
+    tagged = about.quant_record.tags.get(where.backend.name)
     # What the backend's own library has comes from there, whole; the drafter it has not.
-    files = store.locate([one for one in wanted if one.role == "drafter" or not tag], strict=strict)
+    files = store.locate([one for one in wanted if one.role == "drafter" or not tagged], strict=strict)
     drafter = store.at(files, "drafter") or (order.drafter if found.draft else None)
     setup = _placed(order, found, store.at(files, "target") or Path(about.file), drafter)
     own = profile.sampling
     sampling = {"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)}
-    model = msgspec.structs.replace(setup.model, projector=store.at(files, "projector"), tag=tag, sampling=sampling)
+    model = msgspec.structs.replace(
+        setup.model, projector=store.at(files, "projector"), tag=tagged.name if tagged else "", sampling=sampling
+    )
     return msgspec.structs.replace(setup, model=model, files=files, licence=profile.licence)
 
 

@@ -58,6 +58,13 @@ class Architecture(Record, frozen=True, kw_only=True):
     source: Text
 
 
+class Tag(Record, frozen=True, kw_only=True):
+    """What a file is called in a backend's own library, where its projector comes with it."""
+
+    name: Text
+    source: Text
+
+
 class Quant(Record, frozen=True, kw_only=True):
     """One downloadable target file. `bits`: nominal bits per weight class, for ordering and for what differs by tensor.
 
@@ -79,9 +86,8 @@ class Quant(Record, frozen=True, kw_only=True):
     """Share of the BF16 model's quality that is kept, 0..1."""
     quality_source: Text
     source: Text
-    tags: dict[str, Text] = {}
+    tags: dict[str, Tag] = {}
     """What it is called in the libraries of backends that have one, by backend."""
-    tags_source: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
