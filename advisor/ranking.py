@@ -126,6 +126,8 @@ def by_capability(terms: Terms, catalog: Catalog) -> tuple[list[tuple[ModelProfi
             gap = lacking or bits_gap(quant)
             if gap:
                 rejected.append(Rejected(model=model.id, quant=quant.name, code="capability", reason=gap))
+            elif gap := library_gap(model, quant, terms):
+                rejected.append(Rejected(model=model.id, quant=quant.name, code="backend", reason=gap))
             else:
                 capable.append((model, quant))
     if not capable:
@@ -137,6 +139,15 @@ def by_capability(terms: Terms, catalog: Catalog) -> tuple[list[tuple[ModelProfi
             command=f"advisor recommend --use-case {terms.use_case.id}",
         )
     return capable, rejected
+
+
+def library_gap(model: ModelProfile, quant: Quant, terms: Terms) -> str:
+    """Why a file does not suit a backend that has a library of its own, and others of the model in it; empty when it
+    does, or was asked for."""
+    library = terms.backend.name
+    if library in quant.tags or terms.quant or not any(library in other.tags for other in model.quants):
+        return ""
+    return f"{library}'s library does not have it: sent from a file it would take its place on the disk twice"
 
 
 def capability_gap(model: ModelProfile, terms: Terms) -> str:
