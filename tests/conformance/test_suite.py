@@ -1,0 +1,127 @@
+"""The command, the plugin in somebody else's tests, and what is no pass: waived, refused, absent, too slow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from advisor.machine import Availability
+from backends.base import Backend, Model
+from backends.conformance import RULES, Bench, Result, verdict
+from tests.conformance.broken import Relay
+
+ROOT = Path(__file__).parents[2]
+
+
+class Foreign(Relay):
+    """Reads another format than that of the embedded pair."""
+
+    def refusal(self, model: Model) -> str:
+        return f"{model.target.name} is a GGUF; it reads safetensors"
+
+
+class Absent(Relay):
+    def detect(self) -> Availability:
+        return Availability(name=self.name, available=False, why_not="it is not installed")
+
+
+class Excused(Absent):
+    waived: Mapping[str, str] = {"plan-json": "its plans are songs"}
+
+
+class Hanging(Relay):
+    def plan(self, *_: object) -> None:  # type: ignore[override]
+        time.sleep(30)
+
+
+def tried(backend: Backend, limit_s: float = 30) -> dict[str, Result]:
+    with Bench(backend, limit_s=limit_s) as bench:
+        return {result.name: result for result in map(bench.result, RULES)}
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+    )
+
+
+@pytest.mark.parametrize(("kind", "why"), [(Foreign, "it reads safetensors"), (Absent, "it is not installed")])
+def test_what_cannot_be_started_is_no_pass(kind: type[Backend], why: str) -> None:
+    results = tried(kind())
+    assert results["start"].status == results["stop-frees"].status == "skip"
+    assert why in results["start"].reason and why in results["stop-frees"].reason
+    assert verdict(results.values()) == "untried"
+
+
+def test_a_waived_rule_is_skipped_with_its_reason() -> None:
+    result = tried(Excused())["plan-json"]
+    assert result.status == "skip" and result.reason.endswith("its plans are songs")
+
+
+def test_what_hangs_fails_and_the_rest_is_tried() -> None:
+    results = tried(Hanging(), limit_s=0.5)
+    assert results["plan-pure"].status == "fail" and results["plan-pure"].reason == "not done within 0.5 s"
+    assert results["stop-gone"].status != "pass" and list(results) == [name for name in results if name]
+
+
+def test_the_command_says_each_rule_and_ends_with_4_where_nothing_ran() -> None:
+    done = run("advisor", "backends", "check", "tests.conformance.test_suite:Excused")
+    assert done.returncode == 4, done.stderr
+    assert "SKIP  plan-json" in done.stdout and "> waived by the backend: its plans are songs" in done.stdout
+    assert "PASS  detect-safe" in done.stdout and "relay could not be tried:" in done.stdout
+
+
+def test_its_json_is_one_document_and_a_broken_rule_ends_with_6() -> None:
+    done = run("advisor", "backends", "check", "tests.conformance.broken:Raising", "--json")
+    assert done.returncode == 6, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == "advisor.backends.check/1"
+    assert document["verdict"] == "fails" and document["model"] == "demo"
+    rules = {rule["name"]: rule for rule in document["rules"]}
+    assert list(rules) == [rule.__name__.replace("_", "-") for rule in RULES]
+    assert rules["detect-safe"]["status"] == "fail" and "nonexistent" in rules["detect-safe"]["reason"]
+    assert all(rule["demand"].endswith(".") for rule in rules.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["natve"], 2, "native"),
+        (["no.such.module:Backend"], 4, "cannot be loaded"),
+        (["native", "--drafter", "pyproject.toml"], 2, "--model"),
+        (["native", "--model", "pyproject.toml"], 6, "pyproject.toml"),
+    ],
+)
+def test_wrong_words_say_what_is_wrong(words: list[str], code: int, said: str) -> None:
+    done = run("advisor", "backends", "check", *words)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_in_somebody_elses_tests(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "import pytest\n"
+        "from tests.conformance.broken import Wordless\n"
+        "pytest_plugins = ['backends.conformance.plugin']\n"
+        "@pytest.fixture(scope='module')\n"
+        "def backend():\n    return Wordless()\n"
+        "def test_conforms(rule):\n    rule()\n"
+    )
+    done = run("pytest", "-rA", "-k", "detect or plan", "-c", "/dev/null", "--rootdir", str(tmp_path), str(tmp_path))
+    assert done.returncode == 1, done.stdout
+    assert "1 failed, 4 passed, 15 deselected" in done.stdout
+    assert "FAILED test_mine.py::test_conforms[plan-json]" in done.stdout
+    assert "it has no command for a human" in done.stdout
+
+
+def test_nobody_else_imports_it() -> None:
+    code = "import sys; from advisor.cli import run; run(['backends']); print(*sys.modules, sep=chr(10))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(done.stdout.split())
+    assert "advisor.commands.backends" in loaded
+    assert not {name for name in loaded if name == "pytest" or name.startswith("backends.conformance")}
