@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shlex
 import sys
@@ -63,7 +64,8 @@ class Native(Backend):
             )
         folder = Path(spec.origin).parent
         drafter = (folder / "llama_cpp_ext.py").is_file()
-        build = built_for(folder / "lib")
+        # llama-cpp-python's own variable for a llama.cpp that was built apart.
+        build = built_for(Path(os.environ.get("LLAMA_CPP_LIB_PATH") or folder / "lib"))
         return Availability(
             name=self.name,
             available=True,
@@ -74,6 +76,9 @@ class Native(Backend):
             hint=(None if build != CPU else GPU_HINT) if drafter else f"run `{HINT}`",
             build=build,
         )
+
+    def reports(self) -> tuple[tuple[str, ...], ...]:
+        return ((sys.executable, "-P", "-m", "backends.native.build"),)
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         argv = [sys.executable, "-P", "-m", "backends.native.server", "--target", str(model.target)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from advisor import catalog, checks, simulate
+from advisor import catalog, checks, demo, simulate
 from advisor.machine import Availability
 from backends.base import LaunchPlan, Model, Options
 from backends.llama_cpp import LlamaCpp
 from backends.native import Native
+from tests.engine import random_pair
 
 
 class Dies(Native):
@@ -32,6 +34,17 @@ def test_an_illegal_instruction_is_found_with_what_mends_it() -> None:
 def test_the_engine_decodes_and_drafts() -> None:
     found = checks.decode(Native())
     assert found.status == "pass" and "16 tokens" in found.message
+
+
+@pytest.mark.engine
+def test_drafts_that_are_wrong_where_they_should_be_right_are_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair = random_pair.write(tmp_path, endless=True)
+    wrong = msgspec.structs.replace(demo.pair(), target=pair.target, drafter=pair.drafter, draft_tokens=3)
+    monkeypatch.setattr(demo, "pair", lambda: wrong)
+    found = checks.decode(Native())
+    assert found.status == "fail" and "computes wrongly" in found.message and "GGML_CUDA_PDL=0" in found.mend
 
 
 @pytest.mark.llama_server
