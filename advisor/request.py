@@ -86,7 +86,8 @@ def choose_backend(name: str | None, machine: Machine, use_case: UseCase) -> Ava
         if name not in known and name not in BUILT_IN_BACKENDS:
             raise unknown_name("backend", name, {*known, *BUILT_IN_BACKENDS}, command="advisor backends")
         return requested_backend(name, known.get(name), machine, use_case)
-    usable = {backend.name: backend for backend in machine.backends if backend.available}
+    # One on another machine computes on hardware that nobody knows here.
+    usable = {backend.name: backend for backend in machine.backends if backend.available and not backend.host}
     for candidate in (*BUILT_IN_BACKENDS, *usable):
         if candidate in usable and not machine.simulated and not unread(candidate, use_case):
             return usable[candidate]
@@ -108,6 +109,12 @@ def requested_backend(name: str, found: Availability | None, machine: Machine, u
             f"the backend {name!r} cannot be used here: {why}",
             hint=(found.hint if found else None) or "Leave out --backend to use the best one that is here.",
             command="advisor backends",
+        )
+    if found.host is not None:
+        raise NoBackend(
+            f"{name} runs on {found.host}, whose hardware is not known here",
+            hint="Describe that machine with --machine FILE (`advisor detect --json` there writes it) or --simulate.",
+            command=f"advisor recommend --backend {name} --simulate 'RTX 4090, 64GB'",
         )
     return found
 

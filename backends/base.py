@@ -207,6 +207,14 @@ class Backend(abc.ABC):
         """Whether an endpoint without a process of its own has ended. Default: no."""
         return False
 
+    def serve(self) -> None:
+        """Start the server that a shared backend needs, and leave it running. Default: it has none.
+
+        Raises:
+            NoBackend: it does not come up.
+        """
+        raise NoBackend(f"{self.name} has no server of its own to start")
+
     def held(self) -> tuple[Held, ...]:
         """The models in the runtime's own library. Default: it keeps none.
 

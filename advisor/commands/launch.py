@@ -12,7 +12,8 @@ from typing import Any, cast, get_args
 import click
 import msgspec
 
-from advisor import launching, licences, sessions, shelves, store
+from advisor import launching, licences, sessions, shell, shelves, store
+from advisor.commands import elsewhere
 from advisor.commands.run import parse_drafts, usable
 from advisor.errors import Interrupted, UsageError, unknown_name
 from advisor.footprint import KvType
@@ -43,7 +44,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- EXTRA]...")
-@click.option("--backend", metavar="B", help="llama.cpp, native or a plugin; the best one here by default.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
 @click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0.")
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
 @click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
@@ -55,6 +56,10 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one from 8080 on by default.")
 @click.option("--api-key", envvar=KEY, metavar="KEY", help=f"Asked of all who come; better given as ${KEY}.")
+@click.option("--ollama-host", metavar="HOST", help="Where Ollama runs; $OLLAMA_HOST or this machine by default.")
+@click.option(
+    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="What `detect --json` saw of that host."
+)
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
 @click.option("--force", is_flag=True, help="Start also what should not fit.")
@@ -76,6 +81,8 @@ def command(
     threads: int | None,
     port: int | None,
     api_key: str | None,
+    ollama_host: str | None,
+    file: Path | None,
     detach: bool,
     projector: bool,
     force: bool,
@@ -96,7 +103,10 @@ def command(
         extra, model = (model, *extra), None
     if extra and not extra[0].startswith("-"):
         raise UsageError(f"unexpected argument {extra[0]!r}", hint="flags for the runtime go after `--`")
+    backend = elsewhere.backend_at(backend, ollama_host)
+    elsewhere.offer_to_serve(backend)
     order = Order(
+        machine=elsewhere.machine_of(backend, file),
         model=model,
         backend=backend,
         quant=quant,
@@ -161,8 +171,6 @@ def file_lines(setup: Setup) -> list[str]:
         lines.append(f"to fetch  {format_file_size(missing)}; {free} are free in {shelves.hub_cache()}")
         if licences.is_new(setup.model.name, setup.licence):
             lines.append(f"licence   {setup.licence}")
-    if any(str(file.path).startswith("hf:") for file in setup.files):
-        lines.append("the Hub cannot be reached: the command names such files hf:REPO/FILE")
     return lines
 
 
@@ -290,6 +298,7 @@ def draft_tokens(number: int) -> int | str:
 def _show_plan(setup: Setup, *, as_json: bool) -> None:
     port = setup.options.port or sessions.free_port()
     plan = launching.planned(load(setup.backend), setup, port=port)
+    plan = msgspec.structs.replace(plan, command=shell.fetching(plan.command, setup.files))
     if as_json:
         click.echo(msgspec.json.encode(plan_document(setup, plan)))
         return

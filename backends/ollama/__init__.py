@@ -87,8 +87,7 @@ class Ollama(Backend):
         """As `Backend.plan`: its Modelfile with `ollama create`, and the calls of the API. The port is the server's."""
         from backends.ollama import derived  # noqa: PLC0415
 
-        if options.extra:
-            raise UsageError("Ollama starts its own llama-server: it takes no flags", hint="leave out what is after --")
+        _refuse(options)
         where = address.given()
         made = derived.recipe(model)
         return LaunchPlan(
@@ -214,6 +213,27 @@ class Ollama(Backend):
         if program is None:
             raise NoBackend("Ollama is not installed", hint=INSTALL)
         serving.start(address.given(), program)
+
+
+def _refuse(options: Options) -> None:
+    """What Ollama has for all its models or not at all cannot be had for one.
+
+    Raises:
+        UsageError: the options ask for it.
+    """
+    if options.extra:
+        raise UsageError("Ollama starts its own llama-server: it takes no flags", hint="leave out what is after --")
+    if options.api_key:
+        raise UsageError("Ollama asks for no API key", hint="leave out --api-key; whoever reaches it may use it")
+    for asked, option, variable in (
+        (options.kv_type != "f16", "--kv-type", "OLLAMA_KV_CACHE_TYPE"),
+        (options.sequences > 1, "--parallel", "OLLAMA_NUM_PARALLEL"),
+    ):
+        if asked:
+            raise UsageError(
+                f"Ollama has {option} for all its models at once",
+                hint=f"set {variable} where `ollama serve` is started",
+            )
 
 
 @contextmanager

@@ -29,6 +29,7 @@ SETTLE_S, POLL_S = 1.0, 0.02
 STARTED = re.compile(r'msg="starting llama-server" cmd="(?P<command>[^\n]*)"')
 DRAFTED = re.compile(r"draft acceptance = [\d.]+ \(\s*(\d+) accepted /\s*(\d+) generated\)")
 POSITIONS = re.compile(r"acc per pos = \(([\d., ]+)\)")
+SUMS = re.compile(r"statistics +draft-\w+: .*acc rate/pos = \(([\d., ]+)\)")
 ANSWERED = re.compile(r"\|\s+eval time =\s+([\d.]+) ms /\s+(\d+) tokens")
 BUFFER = re.compile(r"^\s*(\w+):\s+(\S+) +(model|KV|compute|output|RS) buffer size =\s+([\d.]+) MiB", re.MULTILINE)
 DRAFTER_LOADS = re.compile(r"loading draft model")
@@ -43,7 +44,8 @@ class Mark(Record, frozen=True, kw_only=True):
 
 
 class Counted(Record, frozen=True, kw_only=True):
-    """What the children said of finished requests. `answers`: how many; `ms`: spent on `tokens`."""
+    """What the children said of finished requests. `answers`: how many; `ms`: spent on `tokens`. `positions`: the share
+    of each place in a draft that was accepted, of the one answer, or since the child was started."""
 
     answers: int
     tokens: int
@@ -148,7 +150,7 @@ def counted(text: str) -> Counted:
     """What children said of the requests that ended in this piece of the log."""
     answers = [(float(ms), int(tokens)) for ms, tokens in ANSWERED.findall(text)]
     drafts = [(int(accepted), int(drafted)) for accepted, drafted in DRAFTED.findall(text)]
-    positions = POSITIONS.findall(text)
+    positions = SUMS.findall(text) if len(drafts) > 1 else POSITIONS.findall(text)
     return Counted(
         answers=len(answers),
         tokens=sum(tokens for _, tokens in answers),
@@ -156,7 +158,7 @@ def counted(text: str) -> Counted:
         rounds_told=len(drafts),
         drafted=sum(drafted for _, drafted in drafts),
         accepted=sum(accepted for accepted, _ in drafts),
-        positions=tuple(float(share) for share in positions[-1].split(",")) if len(positions) == 1 else (),
+        positions=tuple(float(share) for share in positions[-1].split(",")) if positions else (),
     )
 
 

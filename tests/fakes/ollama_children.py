@@ -197,7 +197,7 @@ class Children:
         for place, more in enumerate((rounds, rounds, drafted, accepted)):
             child.totals[place] += more
         told = f"{accepted / drafted:.5f} ({accepted:5d} accepted / {drafted:5d} generated)"
-        sums = f"#gen tokens = {child.totals[2]:6d}, #acc tokens = {child.totals[3]:5d}"
+        sums = f"#gen tokens = {child.totals[2]:6d}, #acc tokens = {child.totals[3]:5d}, #acc rate/pos = ({shares})"
         self.log += [
             f"{slot} draft acceptance = {told}, mean len = {1 + accepted / rounds:5.2f}",
             f"{slot}      acc per pos = ({shares})",
