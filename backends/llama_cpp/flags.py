@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 from collections.abc import Collection, Sequence
 
 import msgspec
 
+from advisor import shell
 from advisor.machine import RuntimeDevice
 from backends.base import Model, Options
 from backends.llama_cpp import devices as listed
@@ -122,5 +121,5 @@ def quoted(argv: Sequence[str], *, keyed: bool = False) -> str:
         keyed: whether the server wants a key, which the line names and does not show.
     """
     if os.name == "nt":
-        return subprocess.list2cmdline([*argv, SECRET, f"%{KEY}%"] if keyed else argv)
-    return (f'{SECRET_VARIABLE}="${KEY}" ' if keyed else "") + shlex.join(argv)
+        return shell.quoted([*argv, SECRET, f"%{KEY}%"] if keyed else argv)
+    return (f'{SECRET_VARIABLE}="${KEY}" ' if keyed else "") + shell.quoted(argv)

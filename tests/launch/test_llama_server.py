@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -94,14 +93,6 @@ def test_the_command_line_from_launch_to_stop_and_the_openai_client() -> None:
     wait_for(lambda: not sessions.birth(made["pid"]))
 
 
-def test_the_dry_runs_command_runs_as_printed() -> None:
-    done = advisor("launch", "demo", "--backend", "llama.cpp", "--dry-run", "--", *ONE_THREAD)
-    with subprocess.Popen(shlex.split(done.stdout), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        assert any(b"listening on" in line for line in process.stdout)
-        process.kill()
-
-
 def test_killed_in_the_middle_of_an_answer() -> None:
     backend = LlamaCpp()
     session = launching.open_session(backend, setup())
@@ -159,20 +150,6 @@ def test_a_broken_drafter_is_named(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailed, match=r"mtp-broken\.gguf.* is cut off"):
         launching.open_session(LlamaCpp(), asked)
     assert sessions.everything() == []
-
-
-def test_too_little_memory_is_explained_with_the_next_step(llama_server: Path, tmp_path: Path) -> None:
-    limited = tmp_path / "llama-server"
-    limited.write_text(f'#!/bin/sh\nulimit -v 900000\nexec "{llama_server}" "$@"\n')
-    limited.chmod(0o700)
-    backend = LlamaCpp()
-    asked = setup()
-    large = msgspec.structs.replace(asked.model, context_tokens=1 << 21)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLAMA_SERVER", str(limited))
-        with pytest.raises(RuntimeFailed, match="out of memory") as error:
-            launching.open_session(backend, msgspec.structs.replace(asked, model=large))
-    assert "--context 1048576" in error.value.hint and "--no-drafter" in error.value.hint
 
 
 def test_extra_flags_are_passed_on_and_wrong_ones_explained() -> None:
