@@ -6,7 +6,7 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
@@ -63,10 +63,12 @@ class Bench:
         """Try one rule. After a failure the next one gets a fresh endpoint."""
         if reason := self.backend.waived.get(name_of(rule)):
             return judged(rule, functools.partial(_waive, reason), self.limit_s)
+        before = children()
         result = judged(rule, lambda: self._thread.call(lambda: rule(self), self.limit_s), self.limit_s)
         if result.status == "fail":
             self._thread = _Thread()
             self.close()
+            _kill(children() - before)  # of a start that never returned, nothing is known but its processes
         return result
 
     def close(self) -> None:
@@ -77,9 +79,7 @@ class Bench:
         tree = processes(endpoint)
         with contextlib.suppress(Exception):
             _Thread().call(lambda: self.backend.stop(endpoint), PATIENCE_S)
-        for process in tree:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill(tree)
 
     # ---- What rules ask for
 
@@ -117,14 +117,16 @@ class Bench:
             Skipped: it cannot be tried here.
         """
         self.usable()
-        plan = self.plan(drafter=drafter, **changes)
-        self.close()
+        self._failed[drafter] = "it took too long"
         try:
+            plan = self.plan(drafter=drafter, **changes)
+            self.close()
             self.backend.prepare(plan, _unseen)
             endpoint = self.backend.start(plan)
         except Exception as error:
-            self._failed[drafter] = error.message if isinstance(error, AdvisorError) else repr(error)
+            self._failed[drafter] = error.message if isinstance(error, AdvisorError) else str(error) or repr(error)
             raise
+        del self._failed[drafter]
         self._running = (drafter, endpoint)
         return endpoint
 
@@ -181,6 +183,22 @@ def processes(endpoint: Endpoint) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)] if process else []
     except psutil.Error:
         return []
+
+
+def children() -> set[psutil.Process]:
+    """Every process that descends from this one and runs."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                found.add(child)
+    return found
+
+
+def _kill(those: Iterable[psutil.Process]) -> None:
+    for process in those:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _unseen(_what: str, _done: int, _size: int | None) -> None: ...

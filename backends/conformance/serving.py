@@ -15,7 +15,7 @@ import psutil
 
 from advisor.errors import AdvisorError
 from backends.base import Endpoint
-from backends.conformance.bench import Bench
+from backends.conformance.bench import Bench, children
 from backends.conformance.replies import (
     CHAT,
     QUESTION,
@@ -76,7 +76,7 @@ def start_refuses(bench: Bench) -> None:
     bench.usable()
     bench.plan()
     bench.close()
-    backend, before = bench.backend, _children()
+    backend, before = bench.backend, children()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "broken.gguf"
         file.write_bytes(b"GGUF" + b"\xff" * 4096)
@@ -90,12 +90,8 @@ def start_refuses(bench: Bench) -> None:
             require(error.message, "the error says nothing")
         else:
             raise Broken("it starts with a file that is no model")
-    left = wait_gone(lambda: sorted(_children() - before))
+    left = wait_gone(lambda: sorted(process.pid for process in children() - before))
     require(not left, f"it leaves processes behind: {left}")
-
-
-def _children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
 
 
 def wait_gone(left: Any) -> Any:

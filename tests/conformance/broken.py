@@ -281,11 +281,8 @@ class Credulous(Relay):
 class Littering(Relay):
     """Leaves a process behind when it cannot start."""
 
-    left: ClassVar[list[subprocess.Popen[bytes]]] = []
-
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        self.left.append(process)
         endpoint = super().start(plan, watch)
         process.kill()
         process.wait()

@@ -8,9 +8,9 @@ import pytest
 
 from advisor import demo
 from backends.base import Backend, Options
-from backends.conformance import RULES, Bench, name_of, verdict
+from backends.conformance import RULES, Bench, name_of, serving, verdict
 from backends.native import Native
-from tests.conformance.broken import BROKEN, Littering, Preparing, Relay
+from tests.conformance.broken import BROKEN, Preparing, Relay
 from tests.engine.conftest import FULL
 
 pytestmark = pytest.mark.engine
@@ -31,15 +31,15 @@ def engines() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Less patience with what does not go away; and nothing is left of it afterwards."""
+    monkeypatch.setattr(serving, "GONE_S", 0.5)
+    monkeypatch.setattr(serving, "LONG_S", 0.5)
     yield
     for server, _ in Relay.servers.values():
         server.shutdown()
         server.server_close()
     Relay.servers.clear()
-    for process in Littering.left:
-        process.kill()
-        process.wait()
 
 
 def failures(backend: Backend, wanted: str | None = None) -> dict[str, str]:

@@ -67,7 +67,8 @@ def test_a_waived_rule_is_skipped_with_its_reason() -> None:
 def test_what_hangs_fails_and_the_rest_is_tried() -> None:
     results = tried(Hanging(), limit_s=0.5)
     assert results["plan-pure"].status == "fail" and results["plan-pure"].reason == "not done within 0.5 s"
-    assert results["stop-gone"].status != "pass" and list(results) == [name for name in results if name]
+    assert results["start"].status == "fail"
+    assert results["stop-gone"].status == "skip" and "it took too long" in results["stop-gone"].reason
 
 
 def test_the_command_says_each_rule_and_ends_with_4_where_nothing_ran() -> None:
@@ -115,7 +116,7 @@ def test_in_somebody_elses_tests(tmp_path: Path) -> None:
     done = run("pytest", "-rA", "-k", "detect or plan", "-c", "/dev/null", "--rootdir", str(tmp_path), str(tmp_path))
     assert done.returncode == 1, done.stdout
     assert "1 failed, 4 passed, 15 deselected" in done.stdout
-    assert "FAILED test_mine.py::test_conforms[plan-json]" in done.stdout
+    assert "test_mine.py::test_conforms[plan-json]" in done.stdout.splitlines()[-2]
     assert "it has no command for a human" in done.stdout
 
 
