@@ -3,17 +3,22 @@ drafter or not."""
 
 from __future__ import annotations
 
+import functools
+from pathlib import PurePosixPath
 from typing import Literal
 
 import msgspec
 
+from advisor import known
 from advisor.catalog import Catalog
 from advisor.footprint import Footprint, KvType, Shape, footprint
+from advisor.known import Known
 from advisor.machine import Availability, Machine, Record
+from advisor.measurements import FileId
 from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
 from advisor.profile import Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.speculation import WORTHWHILE_GAIN
-from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, plain_at, predict
 
 Prefer = Literal["balanced", "quality", "speed"]
 Code = Literal["memory", "speed", "capability", "backend"]
@@ -104,6 +109,8 @@ class Site(Record, frozen=True, kw_only=True):
     """With several cards, the fastest of them by itself: what fits there entirely is only slowed down by the others."""
     qualities: dict[str, float] = {}
     """Of each model at full precision for this use case, 0..1; reckoned anew where it is not here."""
+    known: Known | None = None
+    """What was measured on this machine, where anything was."""
 
 
 def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | None = None) -> Site:
@@ -112,7 +119,8 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
         gpu = uses_gpus(terms, machine)
     seen = machine if gpu else without_gpus(machine)
     qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
-    return survey(seen, budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog, terms.reserve_bytes, qualities)
+    site = survey(seen, budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog, terms.reserve_bytes, qualities)
+    return msgspec.structs.replace(site, known=known.of(machine))
 
 
 def survey(
@@ -212,6 +220,8 @@ def room_for_drafter(model: ModelProfile, quant: Quant, terms: Terms, site: Site
 
 
 def loss_in_words(drafted: Candidate, gain: float) -> str:
+    if (evidence := drafted.speed.evidence) and evidence.kin == "measured":
+        return f"its gain is {gain:.2f}x, {evidence.reason}"
     if drafted.speed.draft_tokens == 0:
         return "no draft length is expected to be faster than plain decoding here"
     return f"the expected gain is only {gain:.2f}x, below {WORTHWHILE_GAIN}x"
@@ -240,12 +250,24 @@ def configuration(
         context_tokens=terms.context_tokens,
     )
     speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
+    if site.known is not None:
+        asked = known.Question(
+            model=model.id,
+            quant=quant.name,
+            file=FileId(name=PurePosixPath(quant.file).name, size=int(quant.bytes)),
+            backend=terms.backend.name,
+            placement=placed.mode,
+            depth_tokens=setup.depth_tokens,
+            output=terms.use_case.output_kind,
+            drafting=file is not None,
+        )
+        speed = site.known.applied(speed, asked, functools.partial(plain_at, setup))
     scores = site.qualities.get(model.id) or quality_parts(model, terms.use_case, site.catalog)
     choice = DrafterChoice(
         enabled=file is not None and speed.draft_tokens > 0,
         file=file,
         draft_tokens=speed.draft_tokens,
-        reason=f"{drafted_in_words(speed.draft_tokens)} at a time should give {speed.drafter_gain:.2f}x the speed",
+        reason=gain_in_words(speed),
     )
     return Candidate(
         model=model,
@@ -260,6 +282,14 @@ def configuration(
         quality=100 * scores * quant.quality,
         benchmarks={name: model.benchmarks[name] for name in terms.use_case.weights if name in model.benchmarks},
     )
+
+
+def gain_in_words(speed: Speed) -> str:
+    """What drafting is worth: expected, or as measured."""
+    if speed.evidence and speed.evidence.kin == "measured":
+        gain = f"{drafted_in_words(speed.draft_tokens)} at a time gives {speed.drafter_gain:.2f}x the speed"
+        return f"{gain}, {speed.evidence.reason}"
+    return f"{drafted_in_words(speed.draft_tokens)} at a time should give {speed.drafter_gain:.2f}x the speed"
 
 
 def drafted_in_words(count: int) -> str:

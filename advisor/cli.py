@@ -25,6 +25,7 @@ COMMANDS = {
     "launch": "start a model and print its endpoint",
     "run": "one answer",
     "chat": "a conversation in the terminal",
+    "trial": "with and without the drafter: measured here, decided, remembered",
     "ps": "what runs",
     "stop": "end what runs",
     "logs": "what it wrote",

@@ -5,21 +5,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import msgspec
 
-from advisor import shapes, simulate
+from advisor import candidates, known, shapes, simulate
 from advisor.budgets import Budget, budget, in_words
 from advisor.candidates import Site, computes_on_cpu, gpus_used, settle, survey, without_gpus
 from advisor.catalog import Catalog
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
+from advisor.measurements import FileId, identify
 from advisor.placement import Placement, wanted
 from advisor.reasons import idle_gpu
 from advisor.speculation import WORTHWHILE_GAIN
-from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, plain_at, predict
 from advisor.subject import Draft, Subject
 
 LARGEST_MICRO_BATCH = 1 << 16
@@ -124,7 +127,8 @@ def site(asked: Question, machine: Machine, catalog: Catalog) -> Site:
     """The machine as the backend sees it, and what of it may be filled."""
     gpu = not computes_on_cpu(asked.backend)
     seen = machine if gpu else without_gpus(machine)
-    return survey(seen, budget(machine, gpu=gpu, reserve=asked.reserve), catalog, asked.reserve)
+    place = survey(seen, budget(machine, gpu=gpu, reserve=asked.reserve), catalog, asked.reserve)
+    return msgspec.structs.replace(place, known=known.of(machine))
 
 
 def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site) -> Estimate:
@@ -144,6 +148,18 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
             context_tokens=asked.context_tokens,
         )
         speed = predict(setup, draft.record if draft else None, draft.file if draft else None, OUTPUT_KIND)
+        if where.known is not None:
+            what = known.Question(
+                model=subject.profile.id if subject.profile else subject.name,
+                quant=subject.quant,
+                file=identity(subject),
+                backend=asked.backend.name,
+                placement=placed.mode,
+                depth_tokens=asked.depth_tokens,
+                output=OUTPUT_KIND,
+                drafting=draft is not None,
+            )
+            speed = where.known.applied(speed, what, functools.partial(plain_at, setup))
     return Estimate(
         subject=subject,
         question=asked,
@@ -159,6 +175,13 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
         drafter_reason="",
         warnings=(),
     )
+
+
+def identity(subject: Subject) -> FileId:
+    """The file that is estimated: by its contents where it is here."""
+    if subject.header is not None and subject.header.path.is_file():
+        return identify(subject.header.path)
+    return FileId(name=PurePosixPath(subject.file).name, size=subject.file_bytes)
 
 
 def demand(subject: Subject, asked: Question, draft: Draft | None) -> Footprint:
@@ -194,6 +217,8 @@ def better_without(plain: Estimate, drafted: Estimate) -> str:
     if drafted.placement.mode != plain.placement.mode:
         return "its memory would push part of the model off the GPU; with a shorter context it may fit"
     gain = drafted.speed.decode / plain.speed.plain
+    if gain < WORTHWHILE_GAIN and drafted.speed.evidence and drafted.speed.evidence.kin == "measured":
+        return f"its gain is {gain:.2f}x, {drafted.speed.evidence.reason}"
     if gain < WORTHWHILE_GAIN:
         return f"the expected gain is only {gain:.2f}x, below {WORTHWHILE_GAIN}x; --drafter FILE counts it all the same"
     return ""
@@ -201,6 +226,10 @@ def better_without(plain: Estimate, drafted: Estimate) -> str:
 
 def gain_in_words(drafted: Estimate) -> str:
     tokens = "one token" if drafted.draft_tokens == 1 else f"{drafted.draft_tokens} tokens"
+    if drafted.speed and drafted.speed.evidence and drafted.speed.evidence.kin == "measured":
+        if drafted.speed.drafter_gain < WORTHWHILE_GAIN:
+            return f"counted as asked for; plain decoding is as fast, {drafted.speed.evidence.reason}"
+        return candidates.gain_in_words(drafted.speed)
     if drafted.speed is None:
         return f"counted with {tokens} at a time"
     if drafted.draft and not drafted.draft.record.acceptance:

@@ -23,6 +23,7 @@ from advisor.report import (
     SpeedPart,
     machine_part,
     memory_use,
+    speed_basis,
     speed_part,
 )
 
@@ -175,6 +176,7 @@ def basis_of(found: Estimate) -> dict[str, Basis]:
     }
     if found.speed is not None:
         guessed = found.placement.mode != "gpu" and found.machine.memory.bandwidth_bytes_per_s is None
-        basis["decode_tokens_per_s"] = basis["plain_tokens_per_s"] = "assumed" if guessed else "formula"
-        basis["drafter_gain"] = basis["prefill_tokens_per_s"] = "formula"
+        decode = speed_basis(found.speed, "assumed" if guessed else "formula")
+        basis["decode_tokens_per_s"] = basis["plain_tokens_per_s"] = decode
+        basis["drafter_gain"] = basis["prefill_tokens_per_s"] = speed_basis(found.speed, "formula")
     return basis

@@ -65,7 +65,7 @@ def facts(document: EstimateDocument, *, unicode: bool) -> Table:
             text.append(f"; {terminal.rate(speed.plain_tokens_per_s)} without the drafter")
         table.add_row("Speed", text)
         prompt = f"prompts about {terminal.two_digits(speed.prefill_tokens_per_s)} tok/s"
-        table.add_row("", f"estimated {speed.depth_tokens:,} tokens into a text; {prompt}")
+        table.add_row("", f"{terminal.speed_source(speed)} {speed.depth_tokens:,} tokens into a text; {prompt}")
     slices = segments(document)
     table.add_row("Memory", memory_text(document.memory, document.placement.mode))
     table.add_row("", terminal.bar(slices, BAR_WIDTH, unicode=unicode))

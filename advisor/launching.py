@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog
+from advisor import catalog, known
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
 from advisor.footprint import GIB, KvType
@@ -98,11 +98,12 @@ class Setup(Record, frozen=True, kw_only=True):
 # ---- Deciding
 
 
-def configure(order: Order, *, strict: bool = True) -> Setup:
+def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Setup:
     """Model, placement and drafter for an order. Nothing is fetched but listings and headers.
 
     Args:
         strict: whether a repository that cannot be read is an error; otherwise its files are named `hf:repo/file`.
+        measured: whether a trial of these files decides about the drafter and its length, where the user does not.
 
     Raises:
         UsageError: no such model, quant or number.
@@ -112,10 +113,12 @@ def configure(order: Order, *, strict: bool = True) -> Setup:
         RuntimeFailed: a file is not what it should be.
     """
     if order.model is not None and order.model.lower() == DEMO:
-        return _demo(order)
-    if order.model is not None and is_file(order.model):
-        return _own_file(order)
-    return _of_catalogue(order, strict=strict)
+        setup = _demo(order)
+    elif order.model is not None and is_file(order.model):
+        setup = _own_file(order)
+    else:
+        setup = _of_catalogue(order, strict=strict)
+    return known.chosen(setup) if measured else setup
 
 
 def is_file(name: str) -> bool:
@@ -295,7 +298,8 @@ def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) ->
             hint="a shorter --context or a smaller file needs less; --force starts it all the same",
             command="advisor recommend",
         )
-    if found.draft is None and draft is not None and found.drafter_reason.startswith("the expected gain"):
+    little = found.drafter_reason.startswith(("the expected gain", "its gain is"))
+    if found.draft is None and draft is not None and little:
         return attempt(msgspec.structs.replace(draft, given=True), "")
     return found
 

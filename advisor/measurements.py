@@ -87,6 +87,8 @@ class Measurement(Record, frozen=True, kw_only=True, forbid_unknown_fields=False
     gain_low: float | None = None
     gain_high: float | None = None
     chosen: bool = False
+    verdict: Literal["", "keep", "drop", "unclear"] = ""
+    """Of the trial, about the drafter: the same for all lengths of a kind."""
     acceptance: tuple[float, ...] = ()
     prefill_tokens_per_s: float | None = None
     first_token_s: float | None = None

@@ -21,7 +21,7 @@ from advisor.machine import Basis, Machine
 from advisor.placement import Mode, Placement, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
 from advisor.shares import Parts, parts, shares
-from advisor.speed import Speed
+from advisor.speed import Evidence, Speed
 from advisor.upgrade import NextStep
 
 if TYPE_CHECKING:
@@ -142,6 +142,18 @@ class HeldPart(Part, frozen=True, kw_only=True):
     host: MemoryParts
 
 
+class EvidencePart(Part, frozen=True, kw_only=True):
+    """`kin`: `measured` for these very files, or only a `relative` of them (another quant or size). `shared`: somebody
+    else measured it, on the same hardware."""
+
+    kin: Literal["measured", "relative"]
+    reason: str
+    date: str
+    shared: bool
+    formula_plain: Rate
+    formula_decode: Rate
+
+
 class SpeedPart(Part, frozen=True, kw_only=True):
     """Tokens per second of one user at `depth_tokens`; `low` and `high` hold about four times in five.
     `plain_low` and `plain_high`: the same of plain decoding. `full_context_tokens_per_s`: as `decode_tokens_per_s`,
@@ -157,6 +169,7 @@ class SpeedPart(Part, frozen=True, kw_only=True):
     drafter_gain: Rate
     prefill_tokens_per_s: Rate
     full_context_tokens_per_s: Rate
+    evidence: EvidencePart | None = None
 
 
 class QualityPart(Part, frozen=True, kw_only=True):
@@ -437,7 +450,28 @@ def speed_part(speed: Speed) -> SpeedPart:
         drafter_gain=round(speed.drafter_gain, 3),
         prefill_tokens_per_s=round(speed.prefill, 1),
         full_context_tokens_per_s=round(speed.full, 2),
+        evidence=evidence_part(speed.evidence),
     )
+
+
+def evidence_part(found: Evidence | None) -> EvidencePart | None:
+    if found is None:
+        return None
+    return EvidencePart(
+        kin=found.kin,
+        reason=found.reason,
+        date=found.date,
+        shared=found.shared,
+        formula_plain=round(found.formula_plain, 2),
+        formula_decode=round(found.formula_decode, 2),
+    )
+
+
+def speed_basis(speed: Speed, otherwise: Basis) -> Basis:
+    """Where a speed is from: measured here, by others on the same hardware, or by the formula."""
+    if speed.evidence is None or speed.evidence.kin != "measured":
+        return otherwise
+    return "catalogue" if speed.evidence.shared else "measured"
 
 
 def basis_of(pick: Candidate, machine: Machine) -> dict[str, Basis]:
@@ -450,10 +484,10 @@ def basis_of(pick: Candidate, machine: Machine) -> dict[str, Basis]:
         "drafter_bytes": "formula" if pick.load.drafter else "file",
         "projector_bytes": "file",
         "budget_bytes": "assumed" if machine.simulated else "measured",
-        "decode_tokens_per_s": bandwidth,
-        "plain_tokens_per_s": bandwidth,
-        "drafter_gain": "formula",
-        "prefill_tokens_per_s": "formula",
+        "decode_tokens_per_s": speed_basis(pick.speed, bandwidth),
+        "plain_tokens_per_s": speed_basis(pick.speed, bandwidth),
+        "drafter_gain": speed_basis(pick.speed, "formula"),
+        "prefill_tokens_per_s": speed_basis(pick.speed, "formula"),
         "score": "catalogue",
         "benchmarks": "catalogue",
     }

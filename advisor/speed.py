@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from math import exp, hypot
+from typing import Literal
 
 import msgspec
 
@@ -180,9 +181,22 @@ class Reads(Record, frozen=True, kw_only=True):
     repacked: float = 1.0
 
 
+class Evidence(Record, frozen=True, kw_only=True):
+    """What a speed rests on besides the formula. `kin`: measured itself, or only a relative. `reason`: in words.
+    `formula_*`: what the formula alone says, tokens per second."""
+
+    kin: Literal["measured", "relative"]
+    reason: str
+    date: str
+    shared: bool = False
+    formula_plain: float
+    formula_decode: float
+
+
 class Speed(Record, frozen=True, kw_only=True):
     """Tokens per second at `depth_tokens`. `decode`: with the drafter as chosen; `plain`: without; `full`: as `decode`,
-    with the context full. `low`, `high`: four in five measurements lie within."""
+    with the context full. `low`, `high`: four in five measurements lie within. `evidence`: what was measured on this
+    machine, where anything was."""
 
     depth_tokens: int
     decode: float
@@ -197,6 +211,7 @@ class Speed(Record, frozen=True, kw_only=True):
     gain_high: float = 1.0
     prefill: float
     full: float
+    evidence: Evidence | None = None
 
 
 class Setup(Record, frozen=True, kw_only=True):
@@ -249,6 +264,11 @@ def predict(
         prefill=prefill(setup, gpu, cpu),
         full=plan.gain / full,
     )
+
+
+def plain_at(setup: Setup, depth: int) -> float:
+    """Tokens per second of plain decoding at another depth."""
+    return 1 / step_seconds(at_depth(setup, depth), *stages(setup), 1)
 
 
 def cache_seconds(gpu: Stage | None, cpu: Stage | None, reads: tuple[Reads, Reads]) -> float:

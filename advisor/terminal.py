@@ -15,7 +15,7 @@ from rich.text import Text
 
 from advisor.machine import Record
 from advisor.placement import in_words
-from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart
+from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart, SpeedPart
 from advisor.units import format_file_size
 
 WIDEST = 96
@@ -166,7 +166,16 @@ def speed_text(pick: RecommendationPart) -> Text:
 def speed_details(pick: RecommendationPart) -> str:
     speed = pick.speed
     prompt = f"prompts about {two_digits(speed.prefill_tokens_per_s)} tok/s"
-    return f"estimated {speed.depth_tokens:,} tokens into a text; {prompt}"
+    return f"{speed_source(speed)} {speed.depth_tokens:,} tokens into a text; {prompt}"
+
+
+def speed_source(speed: SpeedPart) -> str:
+    """`estimated`, or what was measured."""
+    if speed.evidence is None:
+        return "estimated"
+    if speed.evidence.kin == "measured":
+        return f"{speed.evidence.reason},"
+    return f"estimated ({speed.evidence.reason})"
 
 
 def files_text(pick: RecommendationPart) -> str:

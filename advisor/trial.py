@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -171,7 +171,7 @@ class Trial:
 
     # ---- Asking
 
-    def run(self, opener: Opener) -> Iterator[Event]:
+    def run(self, opener: Opener) -> Generator[Event, None, None]:
         """Measure; ends when all is clear, or when the time is up. Nothing runs any more when it ends or is closed.
 
         Raises:

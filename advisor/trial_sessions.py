@@ -10,11 +10,12 @@ import msgspec
 
 from advisor import sessions
 from advisor.client import Client, Done, Timings, joined
+from advisor.decision import PLAIN
 from advisor.errors import AdvisorError, RuntimeFailed
 from advisor.launching import Setup, open_session
 from advisor.prompts import Prompt
 from advisor.sessions import Session
-from advisor.trial import ADAPTS, PLAIN, Answered
+from advisor.trial import ADAPTS, Answered
 from backends.base import Backend, Endpoint, Stats
 
 AUTO = "auto"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import click
 
-from advisor.report import json_schema
+from advisor.errors import unknown_name
+
+SCHEMAS = {"recommend": "advisor.report", "trial": "advisor.trial_document"}
+"""Modules with a `json_schema`, by the command whose document it describes."""
 
 
-@click.command(epilog="\b\nExample:\n  advisor schema > advisor.recommend.schema.json")
+@click.command(epilog="\b\nExamples:\n  advisor schema > advisor.recommend.schema.json\n  advisor schema trial")
+@click.argument("name", default="recommend", metavar="[COMMAND]")
 @click.option("--json", "as_json", is_flag=True, help="Accepted for symmetry: the output is JSON in any case.")
-def command(*, as_json: bool) -> None:  # noqa: ARG001 - see its help
-    """Print the JSON Schema (2020-12) of what `advisor recommend --json` prints."""
-    click.echo(json.dumps(json_schema(), indent=2))
+def command(name: str, *, as_json: bool) -> None:  # noqa: ARG001 - see its help
+    """Print the JSON Schema (2020-12) of what `advisor recommend --json` prints, or `advisor trial --json`."""
+    if name not in SCHEMAS:
+        raise unknown_name("schema", name, SCHEMAS, command="advisor schema --help")
+    click.echo(json.dumps(importlib.import_module(SCHEMAS[name]).json_schema(), indent=2))

@@ -1,0 +1,304 @@
+"""What was measured here, applied: to predictions of the same file, of its near relatives, and to what is launched.
+
+A measurement counts as long as what it measured is the same: the files, the runtime's build, the drivers, the hardware.
+It says what is: speeds of these very files are shown as measured. For another quant of the same model, or another size
+with the same runtime on the same device, it says how far off the formula is here; part of that is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import exp, log
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from advisor import measurements
+from advisor.machine import Machine, Record
+from advisor.measurements import FileId, Measurement
+from advisor.speed import Evidence, Speed
+
+if TYPE_CHECKING:
+    from advisor.launching import Setup
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "chat": ("chat", "questions"),
+    "code": ("code", "edit"),
+    "structured": ("structured",),
+    "reasoning": ("mathematics",),
+    "translation": ("translation",),
+    "story": ("story",),
+}
+"""Kinds of work that a use case's kind of output stands for."""
+SAME_MODEL, OTHER_SIZE = 0.8, 0.5
+"""How much of what the formula is off by is believed of a relative, as a share of the logarithm."""
+MOST_OFF = log(3)
+"""Beyond, something else is wrong than the formula."""
+LEAST_WIDTH = 0.04
+"""Of a measured speed's range, as a logarithm: another day, another answer."""
+
+
+class Question(Record, frozen=True, kw_only=True):
+    """A configuration that a speed is predicted for. `output`: kind of output, as a use case has it."""
+
+    model: str
+    quant: str
+    file: FileId
+    backend: str
+    placement: str
+    depth_tokens: int
+    output: str
+    drafting: bool
+
+
+class Known(Record, frozen=True, kw_only=True):
+    """Measurements that hold on this machine, the oldest first: its own, and what others measured on the same."""
+
+    found: tuple[Measurement, ...]
+
+    def applied(self, speed: Speed, asked: Question, at: Callable[[int], float]) -> Speed:
+        """A prediction with what is known.
+
+        Args:
+            speed: by the formula.
+            at: the formula's plain speed at another depth.
+        """
+        alike = [one for one in self.found if one.backend == asked.backend and one.placement == asked.placement]
+        same = [one for one in alike if one.target.same(asked.file)]
+        if same:
+            return _measured(speed, asked, _latest(same), at)
+        return _related(speed, asked, alike)
+
+    def decided(self, target: FileId, drafter: FileId | None, backend: str) -> Measurement | None:
+        """The choice of the last trial of these files, all work together."""
+        return next(
+            (
+                one
+                for one in reversed(self.found)
+                if one.source == "trial"
+                and one.chosen
+                and not one.kind
+                and one.backend == backend
+                and one.target.same(target)
+                and (drafter is None or one.drafter is None or one.drafter.same(drafter))
+            ),
+            None,
+        )
+
+
+def of(machine: Machine) -> Known | None:
+    """What is known of a machine; None where it is simulated, or nothing is."""
+    if machine.simulated or not measurements.file().exists():
+        return None
+    found = measurements.recall(measurements.fingerprint(machine))
+    valid = tuple(one for one in found if one.source in ("trial", "imported") and not retired(one, machine))
+    return Known(found=valid) if valid else None
+
+
+def retired(one: Measurement, machine: Machine) -> str:
+    """Why a measurement does not hold any more; empty while it does."""
+    if one.source == "imported":
+        return ""
+    drivers = measurements.drivers(machine)
+    if one.drivers != drivers:
+        return f"measured with the driver {one.drivers or 'unknown'}, now it is {drivers or 'unknown'}"
+    build = measurements.build_of(machine, one.backend)
+    if build and one.build != build:
+        return f"measured with {one.backend} {one.build or 'unknown'}, now it is {build}"
+    return ""
+
+
+# ---- The same file
+
+
+def _latest(same: list[Measurement]) -> list[Measurement]:
+    """Those of the last trial; one's own before others'."""
+    own = [one for one in same if one.source == "trial"] or same
+    return [one for one in own if one.date == own[-1].date and one.target.mark == own[-1].target.mark]
+
+
+def _measured(speed: Speed, asked: Question, trial: list[Measurement], at: Callable[[int], float]) -> Speed:
+    """The speed that was measured, carried over to the depth asked for as the formula has it."""
+    chosen = _of_kind(trial, asked)
+    plain = [one for one in chosen if one.draft_tokens == 0]
+    if not plain:
+        return speed
+    rate = _carried(plain, speed.plain, at)
+    best = next((one for one in chosen if one.chosen), plain[0])
+    gain, drafts = best.tokens_per_s / plain[0].tokens_per_s, best.draft_tokens
+    if drafts < 0:  # a length that adapts; what is shown is the fixed one that comes nearest
+        drafts = max((one for one in chosen if one.draft_tokens > 0), key=lambda one: one.gain or 0.0).draft_tokens
+    unproven = best.verdict == "unclear"
+    if not asked.drafting:
+        best, gain, drafts = plain[0], 1.0, 0
+    elif unproven:
+        gain, drafts = speed.drafter_gain, speed.draft_tokens
+    slower, faster = _width(best)
+    day = best.date[:10]
+    who = "measured here" if best.source == "trial" else "measured by somebody else on the same hardware"
+    return msgspec.structs.replace(
+        speed,
+        decode=rate * gain,
+        low=rate * gain * exp(-slower),
+        high=rate * gain * exp(faster),
+        plain=rate,
+        plain_low=rate * exp(-slower),
+        plain_high=rate * exp(faster),
+        draft_tokens=drafts,
+        drafter_gain=gain,
+        gain_low=speed.gain_low if unproven else best.gain_low or gain,
+        gain_high=speed.gain_high if unproven else best.gain_high or gain,
+        prefill=plain[0].prefill_tokens_per_s or speed.prefill,
+        full=speed.full * rate * gain / speed.decode,
+        evidence=Evidence(
+            kin="measured",
+            reason=f"{who} on {day}"
+            + ("; the drafter's gain is the formula's, nothing was proven" if unproven else ""),
+            date=best.date,
+            shared=best.source != "trial",
+            formula_plain=speed.plain,
+            formula_decode=speed.decode,
+        ),
+    )
+
+
+def _of_kind(trial: list[Measurement], asked: Question) -> list[Measurement]:
+    """What was measured of this kind of work, as near as possible to the depth; of all work together otherwise."""
+    wanted = KINDS.get(asked.output, ())
+    of_kind = [one for one in trial if one.kind in wanted] or [one for one in trial if not one.kind]
+    if not of_kind:
+        return []
+    nearest = min(of_kind, key=lambda one: abs(log((one.depth_tokens + 64) / (asked.depth_tokens + 64))))
+    return [one for one in of_kind if (one.kind, one.context_class) == (nearest.kind, nearest.context_class)]
+
+
+def _carried(plain: list[Measurement], here: float, at: Callable[[int], float]) -> float:
+    """Plain speed at the depth where the formula says `here`."""
+    return median(one.tokens_per_s * here / at(one.depth_tokens) for one in plain)
+
+
+def _width(one: Measurement) -> tuple[float, float]:
+    """A measured range as logarithms: slower, faster."""
+    middle = one.tokens_per_s
+    low = log(middle / one.low) if one.low else 0.0
+    high = log(one.high / middle) if one.high else 0.0
+    return max(low, LEAST_WIDTH), max(high, LEAST_WIDTH)
+
+
+# ---- Relatives
+
+
+def _related(speed: Speed, asked: Question, alike: Iterable[Measurement]) -> Speed:
+    """The formula corrected by what it was off by for another quant or size."""
+    told = [one for one in alike if one.expected_tokens_per_s and not one.kind and one.tokens_per_s]
+    plain = [one for one in told if one.draft_tokens == 0]
+    kin = [one for one in plain if one.model == asked.model] or plain
+    if not kin:
+        return speed
+    nearest = kin[-1]
+    trust = SAME_MODEL if nearest.model == asked.model else OTHER_SIZE
+    off = nearest.tokens_per_s / (nearest.expected_tokens_per_s or nearest.tokens_per_s)
+    factor = _believed(off, trust)
+    gain = speed.drafter_gain
+    if asked.drafting and speed.draft_tokens:
+        gain *= _believed(_gain_off([one for one in told if one.date == nearest.date], nearest), trust)
+    change = factor * gain / speed.drafter_gain
+    name = f"{nearest.model} {nearest.quant}".strip()
+    return msgspec.structs.replace(
+        speed,
+        decode=speed.decode * change,
+        low=speed.low * change,
+        high=speed.high * change,
+        plain=speed.plain * factor,
+        plain_low=speed.plain_low * factor,
+        plain_high=speed.plain_high * factor,
+        drafter_gain=gain,
+        full=speed.full * change,
+        evidence=Evidence(
+            kin="relative",
+            reason=f"the formula times {change:.2f}: {name} was measured here at {off:.2f} of what it says",
+            date=nearest.date,
+            shared=nearest.source != "trial",
+            formula_plain=speed.plain,
+            formula_decode=speed.decode,
+        ),
+    )
+
+
+def _believed(off: float, trust: float) -> float:
+    return exp(trust * max(-MOST_OFF, min(MOST_OFF, log(off))))
+
+
+def _gain_off(trial: list[Measurement], plain: Measurement) -> float:
+    """What the drafter gained there, relative to what the formula said."""
+    drafted = next((one for one in trial if one.draft_tokens and one.expected_tokens_per_s), None)
+    if drafted is None or not plain.expected_tokens_per_s or not drafted.expected_tokens_per_s:
+        return 1.0
+    said = drafted.expected_tokens_per_s / plain.expected_tokens_per_s
+    return (drafted.tokens_per_s / plain.tokens_per_s) / said
+
+
+# ---- Launching
+
+
+def quant_of(setup: Setup) -> str:
+    return setup.estimate.subject.quant if setup.estimate else ""
+
+
+def placement_of(setup: Setup) -> str:
+    return setup.estimate.placement.mode if setup.estimate else "cpu"
+
+
+def expectations(setup: Setup, depth_tokens: int) -> dict[int, float]:
+    """What the formula alone says of plain decoding and of its best draft length, at a depth; tokens per second."""
+    found = setup.estimate
+    if found is None:
+        return {}
+    from advisor import catalog, estimate  # noqa: PLC0415
+
+    asked = msgspec.structs.replace(found.question, depth_tokens=min(depth_tokens, found.question.context_tokens))
+    where = msgspec.structs.replace(estimate.site(asked, found.machine, catalog.load()), known=None)
+    speed = estimate.attempt(found.subject, asked, found.draft, where).speed
+    if speed is None:
+        return {}
+    return {0: speed.plain} | ({speed.draft_tokens: speed.decode} if speed.draft_tokens else {})
+
+
+def chosen(setup: Setup) -> Setup:
+    """What is to be started with the draft length that was measured to be the best, or without the drafter where that
+    was: for what the user left open.
+
+    Whoever names a drafter or a length gets them.
+    """
+    order, model = setup.order, setup.model
+    if order is None or order.draft_tokens is not None or model.drafter is None or not model.target.is_file():
+        return setup
+    if not measurements.file().exists():
+        return setup
+    known = of(_machine(setup))
+    there = Path(model.drafter).is_file()
+    drafter = measurements.identify(model.drafter) if there else None
+    found = known.decided(measurements.identify(model.target), drafter, setup.backend) if known else None
+    if found is None or found.verdict not in ("keep", "drop"):
+        return setup
+    day = found.date[:10]
+    if found.verdict == "keep":
+        model = msgspec.structs.replace(model, draft_tokens=found.draft_tokens)
+        reason = f"measured here on {day}: {found.gain:.2f} times the speed of plain decoding"
+        return msgspec.structs.replace(setup, model=model, drafter_reason=reason)
+    if order.drafter is not None:
+        return setup
+    model = msgspec.structs.replace(model, drafter=None, draft_tokens=0)
+    reason = f"measured here on {day}: plain decoding is as fast; --drafter FILE or --draft-tokens N insist on it"
+    return msgspec.structs.replace(setup, model=model, drafter_reason=reason)
+
+
+def _machine(setup: Setup) -> Machine:
+    if setup.estimate:
+        return setup.estimate.machine
+    from advisor import catalog  # noqa: PLC0415
+    from advisor.detection import detect  # noqa: PLC0415
+
+    return detect(catalog.load().devices.values())
