@@ -5,16 +5,19 @@ A build for another processor loads well and dies at its first matrix product (S
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from advisor import demo, paths, sessions, shelves, store
+from advisor import demo, paths, remote, sessions, shelves, store
 from advisor.client import running
+from advisor.detection import GPU_PROBES
 from advisor.errors import AdvisorError
-from advisor.machine import Availability, Machine, Record
+from advisor.machine import Availability, Machine, Problem, Record
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, Options, load
 
@@ -28,30 +31,46 @@ RIGHT = 0.5
 RACES = "set GGML_CUDA_PDL=0 (on NVIDIA's Hopper and newer kernels may overlap that must not); else update the runtime"
 LITTLE_DISK = 20 * 10**9
 """Bytes; less holds no 4-bit file of the larger sizes."""
+NO_DISK = 3 * 10**9
+"""Bytes; less holds not even the smallest."""
 LEAST_PYTHON = (3, 11)
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One thing that was tried. `mend`: what to do or to type, where it is not well."""
+    """One thing that was tried. `mend`: what to do where it is not well; `command`: what to type."""
 
     name: str
     status: Status
     message: str
     mend: str = ""
+    command: str = ""
 
 
-def everything(machine: Machine) -> Iterator[Check]:
-    """All checks, one by one: decoding takes a second or two for each runtime."""
+def everything(machine: Machine, problems: Iterable[Problem]) -> Iterator[Check]:
+    """All checks, one by one: decoding takes a second or two for each runtime.
+
+    Args:
+        problems: what the probes and their diagnosis found.
+    """
+    from advisor import builds  # noqa: PLC0415 - it tells in `Check`s too
+
     yield _python()
-    for backend in machine.backends:
-        yield _backend(backend)
-        if backend.available and backend.name in DECODED:
-            yield decode(load(backend.name))
+    yield from probes(machine, tuple(problems))
+    for found in machine.backends:
+        yield _backend(found)
+        if found.available:
+            backend = load(found.name)
+            yield from builds.checks(backend, found, machine)
+            if found.name in DECODED:
+                yield decode(backend)
     yield _folder("state", sessions.STATE, sessions.folder)
+    yield from _open_to_others()
     yield _folder("cache", "XDG_CACHE_HOME", paths.cache_folder)
     yield _folder("models", "HF_HOME", shelves.hub_cache)
     yield _disk()
     yield _memory(machine)
+    yield from _address_space()
+    yield _hub()
 
 
 def _python() -> Check:
@@ -61,14 +80,41 @@ def _python() -> Check:
     return Check(name="python", status="pass", message=version)
 
 
+# ---- The machine
+
+
+def probes(machine: Machine, problems: tuple[Problem, ...]) -> Iterator[Check]:
+    """What each probe found, and what it could not."""
+    cpu, memory = machine.cpu, machine.memory
+    found = {"cpu": f"{cpu.name}, {cpu.cores} cores", "memory": f"{format_bytes(memory.total_bytes)}"}
+    for gpu in machine.gpus:
+        words = f"{gpu.name}, {format_bytes(gpu.memory_total_bytes)}"
+        found[gpu.vendor] = "; ".join(filter(None, (found.get(gpu.vendor), words)))
+    for name, words in found.items():
+        yield Check(name=f"{name} probe", status="pass", message=words)
+    if not machine.gpus:
+        asked = ", ".join(GPU_PROBES)
+        yield Check(name="gpu probes", status="pass", message=f"no GPU: models run on the processor (asked: {asked})")
+    for problem in problems:
+        # What backends lack is told with them; having no GPU is no fault.
+        if problem.probe in ("backends", "runtimes") or (problem.probe == "gpu" and not machine.gpus):
+            continue
+        status: Status = "fail" if problem.probe == "catalogue" or "probe failed" in problem.message else "warn"
+        yield Check(name=f"{problem.probe} probe", status=status, message=problem.message, mend=problem.hint or "")
+
+
+# ---- Runtimes
+
+
 def _backend(found: Availability) -> Check:
     version = found.version or "version unknown"
     if not found.available:
         return Check(name=found.name, status="warn", message=found.why_not or "not available", mend=found.hint or "")
+    where = f"{version}, {found.path}" if found.path else version
     if not found.drafter:
-        message = f"{version}, without Gemma's drafters: {found.why_not or 'too old'}"
+        message = f"{where}, without Gemma's drafters: {found.why_not or 'too old'}"
         return Check(name=found.name, status="warn", message=message, mend=found.hint or "")
-    return Check(name=found.name, status="pass", message=f"{version}, with Gemma's drafters")
+    return Check(name=found.name, status="pass", message=f"{where}, with Gemma's drafters")
 
 
 def decode(backend: Backend) -> Check:
@@ -80,8 +126,7 @@ def decode(backend: Backend) -> Check:
             question = [{"role": "user", "content": demo.QUESTION}]
             timings = demo.collect(client.chat(question, temperature=0, max_tokens=TOKENS)).timings
     except AdvisorError as error:
-        mend = "; ".join(part for part in (error.hint, error.command) if part)
-        return Check(name=name, status="fail", message=private(error.message), mend=private(mend))
+        return Check(name=name, status="fail", message=error.message, mend=error.hint, command=error.command)
     if not timings.draft_n:
         return Check(name=name, status="warn", message=f"{timings.predicted_n} tokens, but nothing was drafted")
     accepted = f"{timings.predicted_n} tokens, {timings.draft_n_accepted} of {timings.draft_n} drafts accepted"
@@ -91,25 +136,42 @@ def decode(backend: Backend) -> Check:
     return Check(name=name, status="pass", message=accepted)
 
 
+# ---- Folders, disk, memory
+
+
 def _folder(name: str, variable: str, where: Callable[[], Path]) -> Check:
     """Whether the folder, or the nearest one above that exists, can be written."""
+    name = f"{name} folder"
     try:
         folder = wanted = where()
     except AdvisorError as error:
-        return Check(name=f"{name} folder", status="fail", message=private(error.message), mend=error.hint)
+        return Check(name=name, status="fail", message=error.message, mend=error.hint)
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        message = f"{private(str(wanted))} cannot be written"
-        return Check(name=f"{name} folder", status="fail", message=message, mend=f"set {variable} to one that can")
-    return Check(name=f"{name} folder", status="pass", message=private(str(wanted)))
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Check(name=name, status="pass", message=str(wanted))
+    mend = f"make it writable, or set {variable} to a folder that is"
+    message = f"{wanted} cannot be written" + ("" if folder.is_dir() else f": {folder} is no folder")
+    command = f'sudo chown -R "$USER" {shlex.quote(str(folder))}' if os.name == "posix" and folder.is_dir() else ""
+    return Check(name=name, status="fail", message=message, mend=mend, command=command)
+
+
+def _open_to_others() -> Iterator[Check]:
+    """The records of sessions hold API keys."""
+    with contextlib.suppress(AdvisorError, OSError):
+        folder = sessions.folder()
+        if os.name == "posix" and folder.stat().st_mode & 0o077:
+            message = f"others on this machine may look into {folder}, where sessions and their keys are"
+            command = f"chmod 700 {shlex.quote(str(folder))}"
+            yield Check(name="state folder", status="warn", message=message, command=command)
 
 
 def _disk() -> Check:
     free = store.free_disk()
-    message = f"{format_file_size(free)} free for models"
+    message = f"{format_file_size(free)} free for models in {shelves.hub_cache()}"
     if free < LITTLE_DISK:
-        return Check(name="disk", status="warn", message=message, mend="set HF_HOME to a folder on a larger disk")
+        status: Status = "fail" if free < NO_DISK else "warn"
+        return Check(name="disk", status=status, message=message, mend="set HF_HOME to a folder on a larger disk")
     return Check(name="disk", status="pass", message=message)
 
 
@@ -122,6 +184,21 @@ def _memory(machine: Machine) -> Check:
     return Check(name="memory", status="pass", message=f"{format_bytes(memory.available_bytes)} available, no limit")
 
 
-def private(text: str) -> str:
-    """The text without the user's home folder in it."""
-    return text.replace(str(Path.home()), "~")
+def _address_space() -> Iterator[Check]:
+    """Model files are mapped: a limit on addresses stops them, however much memory is free."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        message = f"processes may use {format_bytes(limit)} of addresses, mapped files included"
+        yield Check(name="memory", status="warn", message=message, command="ulimit -v unlimited")
+
+
+def _hub() -> Check:
+    """Where files would come from; it is not asked."""
+    if remote.offline():
+        message = "HF_HUB_OFFLINE is set: only files that are here are used"
+        return Check(name="hub", status="warn", message=message, command="unset HF_HUB_OFFLINE")
+    return Check(name="hub", status="pass", message=remote.shown(remote.hub()))

@@ -53,9 +53,14 @@ def address(model: str) -> str:
     match = NAME.fullmatch(model)
     if match is None:
         raise UsageError(f"{model!r} names no file on the Hub", hint="write it like hf:owner/repo/file.gguf")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if offline():
         raise DownloadFailed(f"{model} cannot be read: HF_HUB_OFFLINE is set", hint="unset it, or give a local file")
     return f"{hub()}/{match['repo']}/resolve/main/{match['file']}"
+
+
+def offline() -> bool:
+    """Whether the user wants nothing from the Hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
 def hub() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from advisor import __version__
+from advisor import __version__, privacy
 from advisor.catalog import load
 from advisor.commands.detect import Line, machine_lines, show
 from advisor.detection import detect
@@ -23,50 +24,69 @@ from advisor.profile import Device
 if TYPE_CHECKING:
     from advisor.checks import Check
 
-PCI = "/sys/bus/pci/devices/"
-"""Every device is asked for its vendor; printed, they would be most of the report."""
 
-SOURCE, SAMPLE = 42, 24
-"""Characters of each path or command line, and of what it said, that are printed; --json has them all."""
+EPILOG = """\b
+Examples:
+  advisor doctor
+  advisor doctor --json | jq '.checks[] | select(.status != "pass")'
+  advisor doctor --raw > report.json
+
+\b
+PASS: as it should be. WARN: it works, and could work better or for more.
+FAIL: it does not work. > says what to do; commands to type come last.
+"""
 
 
-@click.command(epilog="\b\nExamples:\n  advisor doctor\n  advisor doctor --json > report.json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, with everything that was read.")
-def command(*, as_json: bool) -> None:
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.doctor/1), with what was read.")
+@click.option("--raw", is_flag=True, help="For a bug report: only what was read, and what the runtimes print.")
+def command(*, as_json: bool, raw: bool) -> None:
     """Say what is wrong or limited here and how to mend it; each runtime is tried with a small answer. Ends with 0.
 
     The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere. It contains
-    hardware names, kernel version and memory figures, but no user names, addresses or serial numbers.
+    hardware names, kernel version and memory figures, but no names of users or hosts, homes, addresses or serials.
     """
+    private = privacy.mask()
     devices, broken = _devices()
     recorder = Recorder(Local())
     machine = detect(devices, host=recorder)
     _record_nvidia(recorder, machine)
     problems = (*broken, *diagnose(machine))
-    findings = recorder.findings()
-    tried = _checks(machine)
-    if as_json:
-        click.echo(msgspec.json.encode(_document(problems, machine, findings) | {"checks": tried}))
+    if raw:
+        _print(_raw(machine, recorder.findings()), private)
         return
-    lines = [*machine_lines(machine), ("", ""), *_check_lines(tried), ("", ""), *_problem_lines(problems)]
-    show([*lines, ("", ""), *_finding_lines(findings)])
+    tried = _checks(machine, problems)
+    if as_json:
+        _print(_document(problems, machine, recorder.findings()) | {"checks": tried}, private)
+        return
+    show([(label, private(text)) for label, text in (*machine_lines(machine), ("", ""), *_check_lines(tried))])
+    for check in tried:
+        if check.command:
+            # Apart from the table, which would break the line, and as it is: it is to be copied.
+            click.echo(f"\n# {check.name}\n{check.command}")
 
 
-def _checks(machine: Machine) -> tuple[Check, ...]:
+def _print(document: dict[str, object], private: Callable[[str], str]) -> None:
+    click.echo(msgspec.json.encode(privacy.masked(msgspec.to_builtins(document), private)))
+
+
+def _checks(machine: Machine, problems: tuple[Problem, ...]) -> tuple[Check, ...]:
     """What was tried out, runtimes included."""
     from advisor import checks  # noqa: PLC0415 - an HTTP client, for those who ask
     from advisor.progress import busy  # noqa: PLC0415
 
     with busy("trying the runtimes"):
-        return tuple(checks.everything(machine))
+        return tuple(checks.everything(machine, problems))
 
 
-def _check_lines(tried: Iterable[Check]) -> list[Line]:
+def _check_lines(tried: tuple[Check, ...]) -> list[Line]:
     lines: list[Line] = []
     for check in tried:
         lines.append((check.status.upper(), f"{check.name}: {check.message}"))
         lines += [("", f"> {check.mend}")] if check.mend else []
-    return lines
+    counts = {status: sum(check.status == status for check in tried) for status in ("fail", "warn")}
+    said = " and ".join(f"{number} {status.upper()}" for status, number in counts.items() if number)
+    return [*lines, ("", ""), ("Result", f"{said} of {len(tried)} checks" if said else "all is well")]
 
 
 def _devices() -> tuple[Iterable[Device], tuple[Problem, ...]]:
@@ -95,25 +115,18 @@ def _document(problems: tuple[Problem, ...], machine: Machine, findings: Finding
     }
 
 
-def _problem_lines(problems: tuple[Problem, ...]) -> list[Line]:
-    if not problems:
-        return [("Findings", "none: everything looks well")]
-    lines = [("Findings", str(len(problems)))]
-    for problem in problems:
-        lines.append((f"  {problem.probe}", problem.message))
-        lines += [("", f"> {problem.hint}")] if problem.hint else []
-    return lines
+def _raw(machine: Machine, findings: Findings) -> dict[str, object]:
+    """`advisor.raw/1`: what was read and printed, and nothing made of it."""
+    from advisor import builds  # noqa: PLC0415
+    from advisor.progress import busy  # noqa: PLC0415
 
-
-def _finding_lines(findings: Findings) -> list[Line]:
-    """What was read, one line each: enough to see where a figure is from."""
-    lines = [("Read", "the beginning of each; advisor doctor --json has everything")]
-    for source, text in (*findings.files.items(), *findings.tools.items()):
-        if source.startswith(PCI):
-            continue
-        lines.append(("", f"{_cut(source, SOURCE)}  {_cut(' '.join(text[:SAMPLE].split()), SAMPLE)}"))
-    return lines
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
+    with busy("asking the runtimes"):
+        printed = builds.reports()
+    return {
+        "schema": "advisor.raw/1",
+        "advisor_version": __version__,
+        "python": sys.version,
+        "findings": findings,
+        "backends": machine.backends,
+        "printed": printed,
+    }
