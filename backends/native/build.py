@@ -5,6 +5,7 @@ In a process of its own, because loading a build for another processor may end i
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def used(said: str) -> tuple[str, ...]:
 def main() -> None:
     import llama_cpp  # noqa: PLC0415
 
+    folder = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
     print("llama-cpp-python", metadata.version("llama_cpp_python"))
-    print("libraries", *sorted(file.name for file in (Path(llama_cpp.__file__).parent / "lib").glob("*")))
+    print("libraries", *sorted(file.name for file in folder.glob("*")))
     print("GPU offload", llama_cpp.llama_supports_gpu_offload())
     print("system info", llama_cpp.llama_print_system_info().decode(errors="replace"))
 
