@@ -176,6 +176,11 @@ class Bench:
         return joined(self.backend, endpoint)
 
 
+def among(model: str, names: Iterable[str]) -> bool:
+    """Whether a model is listed; libraries add the tag `latest` to names without one."""
+    return not {model, f"{model}:latest"}.isdisjoint(names)
+
+
 def processes(endpoint: Endpoint) -> list[psutil.Process]:
     """The endpoint's processes; none where the backend started none."""
     try:

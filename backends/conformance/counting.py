@@ -12,7 +12,7 @@ import psutil
 from advisor.client import Done
 from advisor.errors import AdvisorError
 from backends.base import Endpoint, Stats
-from backends.conformance.bench import Bench, processes
+from backends.conformance.bench import Bench, among, processes
 from backends.conformance.replies import QUESTION, TOKENS
 from backends.conformance.rules import Broken, Skipped, copied, require
 from backends.conformance.serving import GONE_S, wait_gone
@@ -125,10 +125,11 @@ def stop_elsewhere(bench: Bench) -> None:
 def _freed(bench: Bench, endpoint: Endpoint, tree: list[psutil.Process]) -> None:
     left = wait_gone(lambda: [process.pid for process in tree if _runs(process)])
     require(not left, f"processes still run: {left}")
-    if endpoint.pid != 0:
+    if bench.backend.shared:
+        loaded = [each.name for each in bench.backend.held() if each.loaded]
+        require(not among(endpoint.model, loaded), "its server still has the model loaded")
+    else:
         require(not wait_gone(lambda: _listens(endpoint)), f"somebody still listens at {endpoint.base_url}")
-    elif not bench.backend.gone(endpoint):
-        raise Broken("the model is still loaded")
 
 
 def _runs(process: psutil.Process) -> bool:

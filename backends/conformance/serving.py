@@ -15,7 +15,7 @@ import psutil
 
 from advisor.errors import AdvisorError
 from backends.base import Endpoint
-from backends.conformance.bench import Bench, children
+from backends.conformance.bench import Bench, among, children
 from backends.conformance.replies import (
     CHAT,
     QUESTION,
@@ -59,7 +59,7 @@ def start(bench: Bench) -> None:
         listed = http.get("models")
         require(listed.is_success, f"/v1/models is answered with {listed.status_code}")
         names = [model.get("id") for model in listed.json().get("data", [])]
-        require(endpoint.model in names, f"/v1/models lists {names}, not {endpoint.model!r}")
+        require(among(endpoint.model, names), f"/v1/models lists {names}, not {endpoint.model!r}")
         ask(http, body(endpoint, max_tokens=1))
 
 

@@ -189,7 +189,7 @@ class Rigid(Relay):
     kept: LaunchPlan | None = None
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
-        if self.kept is None or self.kept.model != model or self.kept.options.port != options.port:
+        if self.kept is None or (model.name != "other" and self.kept != super().plan(model, options)):
             self.kept = super().plan(model, options)
         return self.kept
 

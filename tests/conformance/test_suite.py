@@ -120,6 +120,10 @@ def test_in_somebody_elses_tests(tmp_path: Path) -> None:
     assert "it has no command for a human" in done.stdout
 
 
+def test_the_example_is_as_short_as_it_says() -> None:
+    assert len((ROOT / "tests" / "conformance" / "example.py").read_text().splitlines()) <= 60
+
+
 def test_nobody_else_imports_it() -> None:
     code = "import sys; from advisor.cli import run; run(['backends']); print(*sys.modules, sep=chr(10))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
