@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from textual.app import App, SystemCommand
@@ -25,6 +25,9 @@ from advisor.tui.state import Answer, Choice, answer, machine_of
 from advisor.tui.step import Step
 from advisor.tui.themes import OWN
 from advisor.tui.widgets.shell_line import ShellLine
+
+if TYPE_CHECKING:
+    from advisor.sessions import Session
 
 DEBOUNCE_S = 0.06
 """Keys that come faster than this count as one change."""
@@ -70,6 +73,8 @@ class Wizard(App[Argv]):
         self.detected: Machine | None = None
         self.errand: Errand | None = None
         """What the summary shows and may be started; None while something is in the way."""
+        self.sessions: tuple[Session, ...] = ()
+        """What ran when the first step was last shown."""
         self._soon: Timer | None = None
         first = choice or Choice(use_case=self.options.use_case, prefer=self.options.prefer)
         self.set_reactive(Wizard.choice, first)
@@ -101,7 +106,13 @@ class Wizard(App[Argv]):
             self._soon.stop()
         self._soon = self.set_timer(DEBOUNCE_S, self._reckon)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a change still waits for those that come after it."""
+        return self._soon is not None
+
     def _reckon(self) -> None:
+        self._soon = None
         if self.detected is None and self.choice.here:
             return
         work = functools.partial(answer, self.choice, self.detected, catalog.load())
@@ -126,7 +137,7 @@ class Wizard(App[Argv]):
 
     def action_go(self, step: str) -> None:
         """To a step: back where it is open already, on otherwise."""
-        if not self._may_go(step):
+        if not self.may_go(step):
             return
         while len(self.screen_stack) > 1 and not isinstance(self.screen, Step):
             self.pop_screen()
@@ -137,8 +148,24 @@ class Wizard(App[Argv]):
         for _ in open_steps[open_steps.index(step) + 1 :]:
             self.pop_screen()
 
-    def _may_go(self, step: str) -> bool:
+    def may_go(self, step: str) -> bool:
+        """Whether a step has something to show."""
         return step in ("answer", "backend") or self.answer is not None
+
+    def action_machine(self) -> None:
+        """Correct the machine, or take another one."""
+        from advisor.tui.screens.machine import MachineDialog  # noqa: PLC0415
+
+        def taken(choice: Choice | None) -> None:
+            if choice is not None:
+                self.choice = choice
+
+        if isinstance(self.screen, Step):
+            self.push_screen(MachineDialog(self.choice, self.detected), taken)
+
+    def action_unpick(self) -> None:
+        """Leave the choice of the file to advisor again."""
+        self.choose(model=None, quant=None)
 
     async def action_back(self) -> None:
         """One step back; on the first one it does nothing."""
@@ -150,10 +177,10 @@ class Wizard(App[Argv]):
             return len(self.screen_stack) > 2  # noqa: PLR2004
         if action == "go" and isinstance(self.screen, Step):
             # None greys it out, False hides it.
-            return False if parameters[0] == self.screen.STEP else self._may_go(str(parameters[0])) or None
+            return False if parameters[0] == self.screen.STEP else self.may_go(str(parameters[0])) or None
         return super().check_action(action, parameters)
 
-    def start(self) -> None:
+    def action_start(self) -> None:
         """Do what the summary has confirmed: the wizard's next step where there is one, else `advisor launch` in the
         terminal that the wizard leaves behind."""
         if self.errand is None:
@@ -169,8 +196,12 @@ class Wizard(App[Argv]):
         """Copy the command line of the screen."""
         for shown in self.screen.query(ShellLine):
             if shown.line:
-                self.copy_to_clipboard(shown.line)
-                self.notify(shown.line, title="Copied", markup=False)
+                self.copy(shown.line)
+
+    def copy(self, text: str) -> None:
+        """Into the clipboard, and say so."""
+        self.copy_to_clipboard(text)
+        self.notify(text, title="Copied", markup=False)
 
     def action_help(self) -> None:
         """What the focused part does, and its keys."""
@@ -181,7 +212,12 @@ class Wizard(App[Argv]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: what is possible now."""
-        yield from super().get_system_commands(screen)
+        from advisor.tui.palette import entries  # noqa: PLC0415 - when it is opened
+
+        yield from entries(self)
+        for command in super().get_system_commands(screen):
+            if command.title in ("Theme", "Quit", "Screenshot"):
+                yield command
 
     # ---- Settings
 

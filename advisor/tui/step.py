@@ -8,8 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Button, Footer
+from textual.widgets import Footer
 
+from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.shell_line import ShellLine
 from advisor.tui.widgets.step_line import StepLine
 
@@ -27,10 +28,13 @@ class Step(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.back", "Back", tooltip="To the step before; nothing is lost"),
+        Binding("enter", "forward", "Go on", show=False, tooltip="As the first button"),
         Binding("t", "app.go('tune')", "Tune", tooltip="Use case, context, quality or speed; all candidates"),
         Binding("b", "app.go('backend')", "Backend", tooltip="What can run it, and what the others need"),
         Binding("s", "app.go('summary')", "Summary", tooltip="Files, disk, licence, command"),
-        Binding("m", "app.machine", "Machine", tooltip="Correct what was detected, or take another machine"),
+        Binding(
+            "m", "app.machine", "Machine", show=False, tooltip="Correct what was detected, or take another machine"
+        ),
         Binding("up", "scroll_body(-1)", "Up", show=False),
         Binding("down", "scroll_body(1)", "Down", show=False),
         Binding("pageup", "scroll_body(-10)", "Page up", show=False),
@@ -75,13 +79,13 @@ class Step(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "forward":
-            return None if self.primary is None or self.primary.disabled else True
+            return self.primary is not None and not self.primary.disabled
         return super().check_action(action, parameters)
 
     @property
-    def primary(self) -> Button | None:
+    def primary(self) -> Forward | None:
         """The button to go on with."""
-        return next(iter(self.query("#actions Button").results(Button)), None)
+        return next(iter(self.query(Forward)), None)
 
     def action_forward(self) -> None:
         """As the first button."""

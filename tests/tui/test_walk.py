@@ -2,53 +2,221 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from advisor.tui.app import Wizard
-from advisor.tui.step import Step
-from tests.tui.world import wizard
+from advisor.tui.screens.details import Details
+from advisor.tui.screens.help import Help
+from advisor.tui.screens.machine import MachineDialog
+from advisor.tui.state import answer
+from advisor.tui.widgets.candidate_table import CandidateTable
+from advisor.tui.widgets.forward import Forward
+from advisor.tui.widgets.stepper import Arrow
+from tests.tui.drive import click, drive, press, step, text
+from tests.tui.world import MACHINES, SESSION, wizard
 
-Script = Callable[[Wizard, Pilot[Any]], Awaitable[None]]
-
-
-def drive(app: Wizard, script: Script, size: tuple[int, int] = (80, 24)) -> None:
-    """Run the app without a terminal, and the script with it once the answer is there."""
-
-    async def run() -> None:
-        async with app.run_test(size=size) as pilot:
-            await settled(app, pilot)
-            await script(app, pilot)
-
-    asyncio.run(run())
-
-
-async def settled(app: Wizard, pilot: Pilot[Any]) -> None:
-    """Until all workers are done and everything is drawn."""
-    for _ in range(3):
-        await pilot.pause(0.08)
-        await app.workers.wait_for_complete()
-    await pilot.pause()
-
-
-def step(app: Wizard) -> str:
-    assert isinstance(app.screen, Step)
-    return app.screen.STEP
+LAUNCH = ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
 
 
 def test_enter_enter_runs_the_answer() -> None:
-    app = wizard("rtx-4090")
-
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         assert step(app) == "answer"
-        await pilot.press("enter")
-        await settled(app, pilot)
+        await press(pilot, "enter")
         assert step(app) == "summary"
-        await pilot.press("enter")
-        await pilot.pause()
+        await press(pilot, "enter")
 
-    drive(app, script)
-    assert app.return_value == ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
+    assert drive(wizard("rtx-4090"), script).return_value == LAUNCH
+
+
+def test_the_same_by_mouse() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await click(pilot, Forward)
+        assert step(app) == "summary"
+        await click(pilot, Forward)
+
+    assert drive(wizard("rtx-4090"), script).return_value == LAUNCH
+
+
+def test_every_step_and_back_by_keyboard() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        for key, name in (("t", "tune"), ("b", "backend"), ("s", "summary")):
+            await press(pilot, key)
+            assert step(app) == name
+        for name in ("backend", "tune", "answer", "answer"):
+            await press(pilot, "escape")
+            assert step(app) == name
+        await press(pilot, "f1")
+        assert isinstance(app.screen, Help)
+        await press(pilot, "escape", "m")
+        assert isinstance(app.screen, MachineDialog)
+        await press(pilot, "escape")
+        assert step(app) == "answer"
+        await press(pilot, "q")
+
+    assert drive(wizard("rtx-4060"), script).return_value is None
+
+
+def test_every_step_by_mouse() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        for offset, name in (((25, 0), "tune"), ((33, 0), "backend"), ((45, 0), "summary"), ((14, 0), "answer")):
+            assert await pilot.click(offset=offset)
+            await press(pilot)
+            await pilot.pause()
+            assert step(app) == name
+        assert len(app.screen_stack) == 2
+
+    drive(wizard("rtx-4060"), script)
+
+
+def test_tune_changes_the_answer_and_the_line() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t", "right", "tab", "right", "right", "right", "tab", "right")
+        assert app.choice.line == "advisor recommend --use-case coding --context 8192 --prefer quality"
+        assert "advisor recommend --use-case coding" in text(app)
+        assert app.answer is not None
+        assert app.answer.document.request.context_tokens == 8192
+
+    drive(wizard("rtx-4090"), script)
+
+
+def test_tune_by_mouse() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t")
+        right = list(app.screen.query(Arrow))[1]
+        await pilot.click(right)
+        await press(pilot)
+        await pilot.pause(0.2)
+        assert app.choice.use_case == "coding"
+
+    drive(wizard("rtx-4090"), script)
+
+
+def test_another_file_and_back_to_the_pick() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t", "tab", "tab", "tab")
+        assert isinstance(app.focused, CandidateTable)
+        await press(pilot, "down", "enter")
+        assert app.choice.quant is not None
+        row = app.screen.query_one(CandidateTable).row
+        assert row is not None and (row.model, row.quant) == (app.choice.model, app.choice.quant)
+        assert app.answer is not None and app.answer.pick.quant == app.choice.quant
+        assert f"--quant {app.choice.quant}" in app.answer.pick.command
+        await press(pilot, "d")
+        assert isinstance(app.screen, Details)
+        await press(pilot, "escape", "u")
+        assert app.choice.model is None
+
+    drive(wizard("rtx-4090"), script)
+
+
+def test_a_rejected_file_says_why() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t", "tab", "tab", "tab", "end", "enter")
+        assert isinstance(app.screen, Details)
+        assert "It does not run here" in text(app)
+        assert app.choice.model is None
+
+    drive(wizard("pi"), script)
+
+
+@pytest.mark.parametrize("clicks", [1, 4, 8])
+def test_sorting_keeps_what_does_not_run_below(clicks: int) -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t", "tab", "tab", "tab", *["o"] * clicks)
+        runs = [row.candidate is not None for row in app.screen.query_one(CandidateTable).rows_shown]
+        assert runs == sorted(runs, reverse=True)
+
+    drive(wizard("rtx-4060"), script)
+
+
+def test_another_backend() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "b", "down", "down", "enter")
+        assert app.choice.backend == "native"
+        assert app.answer is not None and app.answer.pick.backend == "native"
+        assert "--backend native" in text(app)
+
+    drive(wizard("rtx-4060"), script)
+
+
+def test_a_backend_that_is_not_ready_is_refused_with_what_mends_it() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "b", "end", "enter")
+        assert app.trouble is not None
+        assert "no server answers" in app.trouble.message
+        await press(pilot, "escape")
+        assert "ollama serve" in text(app)
+        await press(pilot, "b", "home", "enter")
+        assert app.trouble is None
+
+    drive(wizard("rtx-4060"), script, size=(120, 36))
+
+
+def test_a_corrected_machine() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "m", *"RTX 3060", "tab", *"16GB", "enter")
+        assert step(app) == "answer"
+        assert app.choice.line == "advisor recommend --gpu 'RTX 3060' --memory 16GB"
+        assert app.machine is not None and app.machine.gpus[0].name == "GeForce RTX 3060"
+        assert "corrected by you" in text(app)
+
+    drive(wizard("no-gpu"), script)
+
+
+def test_a_machine_that_is_not_here_cannot_be_started() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "m", "tab", "tab", *"M3 Max 64GB", "enter")
+        assert app.choice.spec == "M3 Max 64GB"
+        await press(pilot, "s", "enter")
+        assert step(app) == "summary"
+        assert "another machine" in text(app)
+
+    assert drive(wizard("no-gpu"), script).return_value is None
+
+
+def test_nonsense_is_not_taken() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "m", *"RTX 409O", "enter")
+        assert isinstance(app.screen, MachineDialog)
+        assert "Did you mean" in text(app)
+
+    drive(wizard("no-gpu"), script)
+
+
+def test_nothing_fits_is_said_with_what_helps() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        assert app.trouble is not None
+        assert "No answer" in text(app)
+        await press(pilot, "enter", "s", "t")
+        assert step(app) == "answer", "there is nothing to sum up"
+        await press(pilot, "m", "tab", "tab", *"cpu, 16GB", "enter")
+        assert app.trouble is None
+
+    drive(wizard("cpu, 1GB"), script)
+
+
+def test_what_runs_already_is_shown() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        assert "demo on native, http://127.0.0.1:8080/v1" in text(app)
+
+    drive(wizard("rtx-4090", sessions=(SESSION,)), script)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_number_is_that_of_the_shell_line(name: str) -> None:
+    """The screen's answer is the core's answer to the choice that its line spells out."""
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        assert app.answer is not None
+        from advisor.catalog import load
+        from advisor.terminal import rate
+
+        again = answer(app.choice, app.detected, load()).pick
+        shown = text(app)
+        assert again.name in shown
+        assert f"{rate(again.speed.decode_tokens_per_s)} tok/s" in shown
+
+    drive(wizard(name), script)

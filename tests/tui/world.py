@@ -83,7 +83,7 @@ def files(wanted: Sequence[Wanted]) -> Sequence[File]:
     )
 
 
-def services(spec: str, *sessions: Session, backends: Sequence[Availability] = ()) -> Services:
+def services(spec: str, sessions: Sequence[Session] = (), backends: Sequence[Availability] = ()) -> Services:
     return Services(
         detect=lambda: machine(MACHINES.get(spec, spec), *backends),
         sessions=lambda: sessions,
@@ -94,6 +94,8 @@ def services(spec: str, *sessions: Session, backends: Sequence[Availability] = (
     )
 
 
-def wizard(spec: str, *, theme: str = "advisor-dark", choice: Choice | None = None, **world: object) -> Wizard:
+def wizard(
+    spec: str, *, theme: str = "advisor-dark", choice: Choice | None = None, sessions: Sequence[Session] = ()
+) -> Wizard:
     """The wizard on that machine; it remembers nothing."""
-    return Wizard(services=services(spec, **world), options=Settings(theme=theme), remember=False, choice=choice)  # type: ignore[arg-type]
+    return Wizard(services=services(spec, sessions), options=Settings(theme=theme), remember=False, choice=choice)

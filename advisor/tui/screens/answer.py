@@ -13,16 +13,14 @@ from textual.widgets import Button, Label
 
 from advisor.errors import AdvisorError
 from advisor.machine import Machine
-from advisor.report import RecommendationPart
-from advisor.terminal import MOST_TRADES
 from advisor.tui import words
 from advisor.tui.background import background
 from advisor.tui.state import Answer, Choice
 from advisor.tui.step import Step
-from advisor.tui.widgets.facts import Fact, Facts, listed
+from advisor.tui.widgets.facts import Facts, listed
+from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.machine_panel import MachinePanel
-from advisor.tui.widgets.memory_bar import MemoryBar
-from advisor.tui.widgets.speed_bar import Pace, SpeedBar
+from advisor.tui.widgets.pick_panel import PickPanel
 
 if TYPE_CHECKING:
     from advisor.sessions import Session
@@ -32,14 +30,20 @@ class AnswerStep(Step):
     """What this machine is, which Gemma 4 suits it, and why."""
 
     STEP = "answer"
-    AUTO_FOCUS = "#run"
+    AUTO_FOCUS = "#forward"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "forward", "Run it", tooltip="To the summary: files, disk, licence, command"),
+        Binding("m", "app.machine", "Machine", tooltip="Correct what was detected, or take another machine"),
         Binding("r", "look", "Look again", show=False, tooltip="Detect the machine once more"),
     ]
     HELP = """
 The answer for this machine: one Gemma 4, why this one, the memory that it takes and its speed. **Enter** goes on to the
 summary; nothing is fetched or started before that is confirmed.
+
+*With drafter* and *Without drafter* are tokens per second: the dot is the estimate, the line the range in which four of
+five measurements on such machines lie. In the memory bars each part has its own pattern; what is *free* may be used,
+margins for the system are already taken off.
+
+Is the machine not what it says? `m` corrects it, or takes another one.
 """
 
     def body(self) -> ComposeResult:
@@ -47,23 +51,13 @@ summary; nothing is fetched or started before that is confirmed.
             yield Label("This machine", classes="title", id="origin")
             yield MachinePanel()
             yield Facts(id="sessions")
-        with Vertical(id="answer", classes="section"):
-            yield Label("Looking at this machine …", classes="headline", id="headline", markup=False)
-            yield Label("", id="subtitle", classes="muted", markup=False)
-            yield SpeedBar()
-            yield Facts(id="quality")
-            yield MemoryBar()
-            yield Facts(id="why")
+        yield PickPanel()
 
     def actions(self) -> ComposeResult:
-        yield Button("Run it", id="run", variant="primary", compact=True, action="app.go('summary')", disabled=True)
+        yield Forward("Run it", action="app.go('summary')", disabled=True)
         yield Button("Tune", compact=True, action="app.go('tune')")
         yield Button("Backend", compact=True, action="app.go('backend')")
         yield Button("Machine", compact=True, action="app.machine")
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.look_for_sessions()
 
     def on_screen_resume(self) -> None:
         self.look_for_sessions()
@@ -78,64 +72,31 @@ summary; nothing is fetched or started before that is confirmed.
         background(self, self.wizard.services.sessions, self.show_sessions, group="sessions")
 
     def show_sessions(self, found: Sequence[Session]) -> None:
+        self.wizard.sessions = tuple(found)
         running = [f"{one.model} on {one.backend}, {one.base_url or one.status}" for one in found]
         self.query_one("#sessions", Facts).facts = tuple(listed("Running", running))
 
     def show(self, answer: Answer) -> None:
-        pick = answer.pick
-        self.show_machine(answer.ranking.machine, answer.choice)
-        self.query_one("#headline", Label).update(pick.name)
-        self.query_one("#subtitle", Label).update(f"{words.subtitle(pick)}\n{words.purpose(answer.document)}")
-        self.query_one(SpeedBar).paces = paces(pick)
-        quality = f"{pick.quality.score:.0f} of 100 for {answer.document.request.use_case}"
-        self.query_one("#quality", Facts).facts = (("", words.reading(pick)), ("Quality", quality))
-        self.query_one(MemoryBar).rooms = tuple(words.rooms(answer))
-        self.query_one("#why", Facts).facts = tuple(reasons(answer))
-        self.query_one("#run", Button).disabled = False
         self.line = answer.choice.line
+        self.show_machine(answer.ranking.machine, answer.choice)
+        self.query_one(PickPanel).show(answer)
+        self.enable_run(True)
+
+    def show_trouble(self, error: AdvisorError) -> None:
+        self.line = self.wizard.choice.line
+        if self.wizard.machine is not None:
+            self.show_machine(self.wizard.machine, self.wizard.choice)
+        self.query_one(PickPanel).show_trouble(error)
+        self.enable_run(False)
+
+    def enable_run(self, possible: bool) -> None:
+        run = self.query_one(Forward)
+        run.disabled = not possible
+        if possible and self.focused is None:
+            run.focus()
 
     def show_machine(self, machine: Machine, choice: Choice) -> None:
         origin = (f"  {words.origin(machine, choice)}", "not bold $foreground-muted")
         self.query_one("#origin", Label).update(Content.assemble("This machine", origin))
         panel = self.query_one(MachinePanel)
         panel.holds, panel.processor = tuple(words.holds(machine)), words.processor(machine)
-
-    def show_trouble(self, error: AdvisorError) -> None:
-        if self.wizard.machine is not None:
-            self.show_machine(self.wizard.machine, self.wizard.choice)
-        self.line = self.wizard.choice.line
-        self.query_one("#headline", Label).update("No answer")
-        self.query_one("#subtitle", Label).update("")
-        self.query_one(SpeedBar).paces = ()
-        self.query_one("#quality", Facts).facts = ()
-        self.query_one(MemoryBar).rooms = ()
-        facts = [("Because", error.message), ("What helps", error.hint), ("", error.command)]
-        self.query_one("#why", Facts).facts = tuple((label, text) for label, text in facts if text)
-        self.query_one("#run", Button).disabled = True
-
-
-def paces(pick: RecommendationPart) -> tuple[Pace, ...]:
-    """Decoding with the drafter, where there is one, and without."""
-    speed = pick.speed
-    plain = Pace(
-        "Without drafter" if pick.drafter.enabled else "Speed",
-        speed.plain_low,
-        speed.plain_tokens_per_s,
-        speed.plain_high,
-    )
-    if not pick.drafter.enabled:
-        return (plain,)
-    return (Pace("With drafter", speed.low, speed.decode_tokens_per_s, speed.high), plain)
-
-
-def reasons(answer: Answer) -> list[Fact]:
-    """Why this one, what was weighed, what to mind, and the next step up."""
-    pick, document = answer.pick, answer.document
-    step = document.next_step
-    return [
-        *listed("Why", pick.reasons),
-        ("Drafter", pick.drafter.reason),
-        *listed("Mind", pick.warnings),
-        *listed("Trade", document.trades[:MOST_TRADES]),
-        *([("Next step", step.reason)] if step else []),
-    ]

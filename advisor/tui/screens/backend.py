@@ -20,6 +20,7 @@ from advisor.terminal import rate
 from advisor.tui.background import background
 from advisor.tui.state import Answer, Choice, answer
 from advisor.tui.step import Step
+from advisor.tui.widgets.forward import Forward
 
 BEST = "best"
 
@@ -47,7 +48,7 @@ class BackendStep(Step):
         yield BackendList()
 
     def actions(self) -> ComposeResult:
-        yield Button("Summary", variant="primary", compact=True, action="app.go('summary')")
+        yield Forward("Summary", action="app.go('summary')")
         yield Button("Back", compact=True, action="app.back")
 
     def on_mount(self) -> None:

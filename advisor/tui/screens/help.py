@@ -55,7 +55,7 @@ def about(screen: Screen[Any]) -> str:
     said: list[str] = []
     node: Any = screen.focused
     while node is not None and node is not screen and not said:
-        if text := getattr(node, "HELP", None):
+        if text := getattr(node, "help_text", None) or getattr(node, "HELP", None):
             said.append(inspect.cleandoc(text))
         node = node.parent
     if text := getattr(screen, "HELP", None):

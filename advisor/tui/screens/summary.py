@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Button, Label, Static
@@ -20,6 +19,7 @@ from advisor.tui.state import Answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.drawn import Drawn
 from advisor.tui.widgets.facts import Fact, Facts
+from advisor.tui.widgets.forward import Forward
 from advisor.units import format_file_size
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ class SummaryStep(Step):
     """Files, disk, licence and the exact command."""
 
     STEP = "summary"
-    AUTO_FOCUS = "#start"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "forward", "Start", tooltip="Fetch what is missing, and start"),
-    ]
+    AUTO_FOCUS = "#forward"
     HELP = """
 The last look before anything happens: **Start** fetches what is missing (it can be cancelled, and goes on where it was)
 and starts the model on this machine only. **Escape** goes back.
@@ -79,7 +76,7 @@ and starts the model on this machine only. **Escape** goes back.
         yield Static("Nothing has been written yet.", classes="muted", id="promise")
 
     def actions(self) -> ComposeResult:
-        yield Button("Start", id="start", variant="primary", compact=True, disabled=True)
+        yield Forward("Start", action="app.start", disabled=True)
         yield Button("Back", compact=True, action="app.back")
 
     def show(self, answer: Answer) -> None:
@@ -99,7 +96,10 @@ and starts the model on this machine only. **Escape** goes back.
         files.refresh(layout=True)
         obstacle = self.obstacle(answer, found)
         self.query_one("#facts", Facts).facts = tuple(facts(answer, found, listed, obstacle))
-        self.query_one("#start", Button).disabled = bool(obstacle)
+        start = self.query_one(Forward)
+        start.disabled = bool(obstacle)
+        if not obstacle and self.focused is None:
+            start.focus()
         self.wizard.errand = None if obstacle else found
         if not listed and found.missing and answer.choice.here:
             self.ask_repositories(answer, found)
@@ -124,10 +124,6 @@ and starts the model on this machine only. **Escape** goes back.
         if not found.fits:
             return f"the disk lacks {format_file_size(found.missing - found.free)}"
         return ""
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "start":
-            self.wizard.start()
 
 
 def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fact]:

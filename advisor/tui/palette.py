@@ -1,0 +1,67 @@
+"""What the command palette offers: only what is possible now."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from textual.app import SystemCommand
+
+from advisor import catalog
+from advisor.terminal import rate
+from advisor.tui.route import ROUTE
+from advisor.tui.step import Step
+
+if TYPE_CHECKING:
+    from advisor.tui.app import Wizard
+
+
+def entries(app: Wizard) -> Iterator[SystemCommand]:
+    """Steps first, then other answers, then the rest."""
+    yield from steps(app)
+    yield from answers(app)
+    yield from questions(app)
+    for session in app.sessions:
+        copy = functools.partial(app.copy, session.base_url)
+        yield SystemCommand(f"Copy the endpoint of {session.name}", session.base_url, copy)
+    yield SystemCommand("Copy the command line", "What to type for what is shown", app.action_copy_line)
+    yield SystemCommand("Help", "What the focused part does, and its keys", app.action_help)
+
+
+def steps(app: Wizard) -> Iterator[SystemCommand]:
+    here = app.screen.STEP if isinstance(app.screen, Step) else ""
+    for place in ROUTE:
+        if place.id != here and app.may_go(place.id):
+            yield SystemCommand(
+                f"Go to {place.title}", "A step of the wizard", functools.partial(app.action_go, place.id)
+            )
+
+
+def answers(app: Wizard) -> Iterator[SystemCommand]:
+    """The alternatives to the pick, and the way back to it."""
+    if app.choice.model is not None:
+        yield SystemCommand("Leave the choice to advisor", "Return to the pick", app.action_unpick)
+    if app.answer is None:
+        return
+    mine = (app.answer.candidate.model.id, app.answer.candidate.quant.name)
+    for entry in app.answer.field.recommendations:
+        one = entry.candidate
+        if (one.model.id, one.quant.name) != mine:
+            take = functools.partial(app.choose, model=one.model.id, quant=one.quant.name)
+            said = f"{one.quant.name}, {rate(one.speed.decode)} tok/s, quality {one.quality:.0f}"
+            yield SystemCommand(f"Use {one.model.name} instead", said, take)
+
+
+def questions(app: Wizard) -> Iterator[SystemCommand]:
+    """Use cases, the drafter, the machine."""
+    for case in catalog.load().use_cases.values():
+        if case.id != app.choice.use_case:
+            yield SystemCommand(f"For {case.id}", case.summary, functools.partial(app.choose, use_case=case.id))
+    title, said = ("Without drafter", "Plain decoding") if app.choice.drafter else ("With drafter", "Where it pays")
+    yield SystemCommand(title, said, functools.partial(app.choose, drafter=not app.choice.drafter))
+    yield SystemCommand("Correct the machine", "Another GPU, less memory, another machine", app.action_machine)
+    if app.choice.spec or app.choice.gpu or app.choice.memory:
+        back = functools.partial(app.choose, spec=None, gpu=None, memory=None)
+        yield SystemCommand("The machine as detected", "Forget what was corrected or described", back)
+    yield SystemCommand("Look again", "Detect the machine once more", app.look)
