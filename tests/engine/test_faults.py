@@ -1,4 +1,4 @@
-"""The engine dies, hangs or starves, and the parent only says so. FULL=1 kills it 200 times."""
+"""The engine dies, hangs or starves, and the parent only says so. ADVISOR_FULL=1 kills it 200 times."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from advisor.errors import RuntimeFailed
 from backends.base import Endpoint, LaunchPlan, Model, Options
 from backends.native import Native, death, process
 from tests.engine import random_pair
+from tests.engine.conftest import FULL
 from tests.engine.random_pair import Pair, Shape
 
 pytestmark = pytest.mark.engine
 
-FULL = bool(os.environ.get("FULL"))
 KILLS = 200 if FULL else 10
 WITHIN = 2.0
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE)

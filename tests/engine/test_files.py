@@ -1,4 +1,4 @@
-"""Model files that are not what they should be: the parent lives and names file and reason. FULL=1 tries 300.
+"""Model files that are not what they should be: the parent lives and names file and reason. ADVISOR_FULL=1 tries 300.
 
 Some damage is none (a changed weight, a letter in a token): then there is an answer.
 """
@@ -19,11 +19,11 @@ import pytest
 
 from advisor import cli
 from tests.engine import random_pair
+from tests.engine.conftest import FULL
 from tests.engine.random_pair import Pair
 
 pytestmark = pytest.mark.engine
 
-FULL = bool(os.environ.get("FULL"))
 COUNT = 300 if FULL else 30
 WITHIN = 10.0
 UINT32, FLOAT32, STRING, ARRAY = 4, 6, 8, 9

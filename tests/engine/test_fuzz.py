@@ -1,13 +1,12 @@
 """Requests that nobody would write: each gets an answer or OpenAI's error object, and the server stays healthy.
 
-Generated over the server's own description. FULL=1 asks more of them.
+Generated over the server's own description. ADVISOR_FULL=1 asks more of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +19,9 @@ from hypothesis import strategies as st
 from backends.base import Endpoint
 from backends.native import openapi
 from tests.engine import scripted
+from tests.engine.conftest import FULL
 
 HTTP = httpx.Client(timeout=60, trust_env=False)
-FULL = bool(os.environ.get("FULL"))
 SCHEMA = openapi.document("gemma")["components"]["schemas"]["Body"]["properties"]
 PATHS = ("/v1/chat/completions", "/v1/completions")
 REFUSED = {400, 404, 405, 413, 429}

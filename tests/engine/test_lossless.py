@@ -12,22 +12,9 @@ from backends.native.engine import Engine
 from backends.native.library import ContextFull
 from backends.native.text import Form
 from tests.engine.conftest import FULL
-from tests.engine.lossless import Scripted, Swapped, noise, same, tokens
+from tests.engine.lossless import QUESTIONS, WORDS, Scripted, Swapped, noise, same, tokens
 
 pytestmark = pytest.mark.engine
-
-QUESTIONS = [
-    "What is a drafter?",
-    "Which model fits 16 GB?",
-    "How do I run the 26B with Ollama?",
-    "Write a Python function that reverses a string.",
-    "hello",
-    "Größe, naïve, 日本語, 🙂🚀",
-    "1 2 3 4 5 6 7 8 9",
-    "a",
-]
-PROSE = "the model runs on your machine with its drafter and answers in tokens which memory bandwidth makes slow"
-WORDS = PROSE.split()
 
 
 def prompts(engine: Engine, count: int, longest: int) -> list[list[int]]:
