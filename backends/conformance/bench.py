@@ -63,12 +63,15 @@ class Bench:
         """Try one rule. After a failure the next one gets a fresh endpoint."""
         if reason := self.backend.waived.get(name_of(rule)):
             return judged(rule, functools.partial(_waive, reason), self.limit_s)
-        before = children()
-        result = judged(rule, lambda: self._thread.call(lambda: rule(self), self.limit_s), self.limit_s)
-        if result.status == "fail":
-            self._thread = _Thread()
-            self.close()
-            _kill(children() - before)  # of a start that never returned, nothing is known but its processes
+        before, well = children(), False
+        try:
+            result = judged(rule, lambda: self._thread.call(lambda: rule(self), self.limit_s), self.limit_s)
+            well = result.status != "fail"
+        finally:
+            if not well:
+                self._thread = _Thread()
+                self.close()
+                _kill(children() - before)  # of a start that never returned, nothing is known but its processes
         return result
 
     def close(self) -> None:

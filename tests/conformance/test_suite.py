@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from advisor.machine import Availability
-from backends.base import Backend, Model
+from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Watch
 from backends.conformance import RULES, Bench, Result, verdict
 from tests.conformance.broken import Relay
 
@@ -38,6 +42,16 @@ class Excused(Absent):
 class Hanging(Relay):
     def plan(self, *_: object) -> None:  # type: ignore[override]
         time.sleep(30)
+
+
+class Loading(Relay):
+    """Starts a process, and never gets any further."""
+
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        Path(os.environ["LOADING"]).write_text(str(process.pid))
+        time.sleep(60)
+        raise AssertionError
 
 
 def tried(backend: Backend, limit_s: float = 30) -> dict[str, Result]:
@@ -88,6 +102,19 @@ def test_its_json_is_one_document_and_a_broken_rule_ends_with_6() -> None:
     assert list(rules) == [rule.__name__.replace("_", "-") for rule in RULES]
     assert rules["detect-safe"]["status"] == "fail" and "nonexistent" in rules["detect-safe"]["reason"]
     assert all(rule["demand"].endswith(".") for rule in rules.values())
+
+
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    command = [sys.executable, "-m", "advisor", "backends", "check", "tests.conformance.test_suite:Loading"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "LOADING": str(note)}) as checking:
+        until = time.monotonic() + 30
+        while not (note.exists() and note.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        checking.send_signal(signal.SIGINT)
+        assert checking.wait(20) == 130
+    with contextlib.suppress(psutil.NoSuchProcess):  # or ended, and nobody has collected it yet
+        assert psutil.Process(int(note.read_text())).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
