@@ -8,7 +8,7 @@ from collections.abc import Callable
 from advisor.errors import AdvisorError, DownloadFailed, NoBackend, RuntimeFailed, UsageError
 from backends.ollama.versions import UPDATE
 
-NOT_ERRORS = "requires ctx_other to be set"
+NOT_AN_ERROR = re.compile(r"[^\n:]*: [^\n:]*: Gemma4Assistant requires ctx_other to be set \([^)]*\)")
 """In every good load too, and first in the text of every bad one."""
 LOAD_FAILED = "llama-server process has terminated"
 BROKEN_OFF = "an error was encountered while running the model"
@@ -65,9 +65,10 @@ def explained(text: str, *, status: int = 0, model: str = "") -> AdvisorError:
 
 def last_line(text: str) -> str:
     """The line that says most, of an error that may be a child's last output."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and NOT_ERRORS not in line]
+    told = NOT_AN_ERROR.sub("", text).removeprefix(f"{LOAD_FAILED}:")
+    lines = [line.strip(" :") for line in told.splitlines() if line.strip(" :")]
     asserted = [line for line in lines if "GGML_ASSERT" in line]
-    return (asserted or lines or [text.strip() or "it does not say why"])[-1]
+    return (asserted or lines or ["llama-server ended without saying why"])[-1][:200]
 
 
 Meaning = Callable[[re.Match[str], str, str], AdvisorError]
