@@ -12,7 +12,6 @@ import datetime
 import os
 import re
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
+from advisor.processes import birth
 from backends.base import Backend, Endpoint, LaunchPlan, load
 
 STATE = "GEMMA_ADVISOR_STATE"
@@ -29,6 +29,8 @@ STATE = "GEMMA_ADVISOR_STATE"
 FIRST_PORT, LAST_PORT = 8080, 8179
 """Tried in turn: clients are configured once, so the port should be the same on every day."""
 LOCK_S = 10.0
+HALF = ".new"
+"""Ends the names of files that are not whole yet."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,26 +184,6 @@ def _starter_lives(session: Session) -> bool:
     return birth(int(pid)) == born if pid.isdecimal() else False
 
 
-def birth(pid: int) -> str:
-    """What tells this process from any other that had or will have its id; empty when it does not run."""
-    if sys.platform == "linux":
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            return ""
-        # The name, in brackets, may hold anything; what follows is the state and then numbers.
-        state, *numbers = text.rpartition(")")[2].split()
-        return "" if state in "ZX" else f"{boot}:{numbers[18]}"
-    import psutil  # noqa: PLC0415 - ten milliseconds that Linux does not need
-
-    try:
-        process = psutil.Process(pid)
-        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.6f}"
-    except psutil.Error:
-        return ""
-
-
 # ---- Changing
 
 
@@ -305,8 +287,12 @@ def clear() -> list[Session]:
 
 def _cleared() -> list[Session]:
     left = []
+    for path in folder().glob(f".*{HALF}"):
+        # Nobody writes while the lock is held: whoever began this one died of it.
+        path.unlink(missing_ok=True)
     for session in everything():
-        if is_alive(session):
+        # Whoever runs it in the foreground still wants to know why it died, and clears it away himself.
+        if is_alive(session) or (not session.detached and _starter_lives(session)):
             left.append(session)
         else:
             _path(session.name).unlink(missing_ok=True)
@@ -375,7 +361,7 @@ def _read(path: Path) -> Session | None:
 
 def _write(session: Session) -> None:
     path = _path(session.name)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{session.name}-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{session.name}-", suffix=HALF)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(session)))

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.errors import NoBackend, RuntimeFailed
+from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.machine import Availability
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
 
@@ -81,6 +81,14 @@ class Native(Backend):
         return ((sys.executable, "-P", "-m", "backends.native.build"),)
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
+        """As `Backend.plan`.
+
+        Raises:
+            UsageError: the options ask for what the engine does not do.
+        """
+        for asked, option in ((options.kv_type != "f16", "--kv-type"), (options.sequences > 1, "--parallel")):
+            if asked:
+                raise UsageError(f"the native engine has no {option}", hint="leave it out, or use --backend llama.cpp")
         argv = [sys.executable, "-P", "-m", "backends.native.server", "--target", str(model.target)]
         if model.drafter is not None:
             length = AUTO if model.draft_tokens < 0 else str(model.draft_tokens)

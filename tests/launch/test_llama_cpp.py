@@ -98,9 +98,7 @@ def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
 
 
 def test_devices_are_asked_for_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = (
-        "--spec-type none,draft-mtp --list-devices\\nAvailable devices:\\n  CUDA0: A card (24576 MiB, 9 MiB free)"
-    )
+    usage = "--spec-type none,draft-mtp --list-devices\\nAvailable devices:\\n  CUDA0: A card (24576 MiB, 9 MiB free)"
     path = program(tmp_path / "bin", "version: 9600 (a)", usage)
     assert [each.name for each in binary.probe(path).devices or ()] == ["CUDA0"]
     asked = tmp_path / "bin" / "asked"
@@ -110,6 +108,19 @@ def test_devices_are_asked_for_again_after_a_while(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(binary, "DEVICES_KEPT_S", 0.0)
     binary.probe(path)
     assert asked.read_text().count("asked") == before + 1
+
+
+@pytest.mark.parametrize(("build", "why"), [(9540, "build 9549 or newer"), (10745, "10741 to 10748 do")])
+def test_a_drafter_is_not_started_with_a_build_that_breaks_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: int, why: str
+) -> None:
+    path = program(tmp_path / "bin", f"version: {build} (a)")
+    monkeypatch.setenv(binary.VARIABLE, str(path))
+    folder = Path(__file__).parents[2] / "profiles" / "demo"
+    model = Model(name="demo", target=folder / "demo.gguf", drafter=folder / "demo-drafter.gguf", draft_tokens=2)
+    with pytest.raises(NoBackend, match=why) as error:
+        LlamaCpp().start(LlamaCpp().plan(model, Options()))
+    assert "--no-drafter" in error.value.hint and "update" in error.value.hint
 
 
 def test_one_that_does_not_draft_is_available_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -151,6 +152,17 @@ def test_loading_is_shown_in_bytes(tmp_path: Path) -> None:
         backend.stop(endpoint)
 
 
+def test_loading_is_shown_on_standard_error(
+    llama_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_SERVER", str(wrapped(llama_server, tmp_path, "sleep 1.5")))
+    done = advisor("launch", "demo", "--backend", "llama.cpp", "--detach", "--threads", "1")
+    assert done.returncode == 0 and "Ready" in done.stdout
+    shown = r"^loading demo\.gguf  .+ of [\d.]+ MB  \d+%.* \.\.\. \d+ s$"
+    assert re.search(shown, done.stderr, re.MULTILINE), done.stderr
+    ask("stop")
+
+
 def loading(llama_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[str], Path]:
     """A detached launch, whose server loads until a file is there."""
     go = tmp_path / "go"
@@ -251,6 +263,40 @@ def test_two_launches_do_not_share_what_they_keep() -> None:
     for each in made:
         assert httpx.get(each["base_url"] + "/models", trust_env=False).json()["data"][0]["id"] == "demo"
     assert sorted(ask("stop", "--all")["stopped"]) == ["demo", "demo-2"]
+
+
+def test_a_key_is_asked_for_and_seen_by_nobody() -> None:
+    key = "k3y-that-nobody-sees"
+    words = ["launch", "demo", "--backend", "llama.cpp", "--detach", "--json", "--threads", "1"]
+    made = ask(*words, "--api-key", key)
+    assert key not in json.dumps(made)
+    (session,) = sessions.living()
+    seen = Path(f"/proc/{session.pid}/cmdline").read_bytes() if sys.platform == "linux" else b""
+    assert key.encode() not in seen + Path(session.log).read_bytes()
+    body = {"prompt": "x", "max_tokens": 1}
+    for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}"}, 200)):
+        reply = httpx.post(session.base_url + "/completions", json=body, headers=headers, trust_env=False)
+        assert reply.status_code == status
+    assert ask("run", "demo", "Hello", "--max-tokens", "2")["timings"]["predicted_n"] == 2
+    assert key not in advisor("ps", "--json").stdout + advisor("ps").stdout + advisor("logs").stdout
+    ask("stop")
+    shown = advisor(*words[:4], "--dry-run", ADVISOR_API_KEY=key)
+    assert key not in shown.stdout and shown.stdout.startswith('LLAMA_API_KEY="$ADVISOR_API_KEY" ')
+    assert key not in until_it_listens(shown.stdout, ADVISOR_API_KEY=key)
+
+
+def test_conversations_at_once_take_the_memory_that_was_predicted() -> None:
+    order = Order(model=OWN, backend="llama.cpp", parallel=16, context=1024, threads=1, extra=("-lv", "4"))
+    setup = launching.configure(order)
+    session = launching.open_session(backend := LlamaCpp(), setup)
+    try:
+        log = Path(session.log).read_text()
+        sizes = [float(size) for size in re.findall(r"llama_kv_cache: +CPU KV buffer size = +([\d.]+) MiB", log)]
+        assert setup.estimate is not None
+        assert sum(sizes) == setup.estimate.load.kv_cache / (1 << 20)
+        assert "n_slots = 16, n_ctx_slot = 2048, kv_unified = 'true'" in log, "any may use what the others leave"
+    finally:
+        sessions.end(session, backend)
 
 
 def test_an_unknown_architecture_is_refused_before_it_is_started(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from advisor.errors import RuntimeFailed, UsageError
 from advisor.sessions import Session
 from backends.base import Endpoint, LaunchPlan, Model, Options
 from backends.native import Native
+from backends.native.process import HELD
 
 PLAN = LaunchPlan(backend="native", model=Model(name="demo", target=Path("demo.gguf")), options=Options())
 
@@ -40,9 +43,13 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def started(pid: int) -> Session:
-    endpoint = Endpoint(base_url="http://127.0.0.1:1/v1", model="demo", backend="native", pid=pid, name="demo")
-    return sessions.started(sessions.claim("demo", PLAN), endpoint)
+def endpoint(pid: int) -> Endpoint:
+    return Endpoint(base_url="http://127.0.0.1:1/v1", model="demo", backend="native", pid=pid, name="demo")
+
+
+def started(pid: int, *, detached: bool = False) -> Session:
+    plan = msgspec.structs.replace(PLAN, options=Options(detached=detached))
+    return sessions.started(sessions.claim("demo", plan), endpoint(pid))
 
 
 def test_a_session_is_found_by_name_and_alone_without(child: subprocess.Popen[bytes]) -> None:
@@ -65,12 +72,21 @@ def test_a_session_that_is_starting_cannot_be_talked_to() -> None:
 
 
 def test_the_dead_are_seen_as_dead_and_cleared(child: subprocess.Popen[bytes]) -> None:
-    session = started(child.pid)
+    session = started(child.pid, detached=True)
     assert sessions.is_alive(session)
     child.kill()
     child.wait()
     assert not sessions.is_alive(session) and sessions.everything() == [session]
     assert sessions.clear() == [] and sessions.everything() == []
+
+
+def test_the_dead_are_left_to_those_who_wait_for_them(child: subprocess.Popen[bytes]) -> None:
+    session = started(child.pid)
+    child.kill()
+    child.wait()
+    assert sessions.clear() == [session] and not sessions.was_stopped(session), "its launch says why it died"
+    sessions.forget(session)
+    assert sessions.clear() == []
 
 
 def test_one_that_ended_and_waits_to_be_collected_is_dead(child: subprocess.Popen[bytes]) -> None:
@@ -121,6 +137,88 @@ def test_a_write_that_fails_leaves_the_old_file(
         sessions.started(session, session.endpoint)
     assert sessions.everything() == [session]
     assert not list(state.glob(".demo-*"))
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_file(child: subprocess.Popen[bytes], state: Path) -> None:
+    session = started(child.pid)
+    endless = (
+        "import sys, msgspec\n"
+        "from advisor import sessions\n"
+        "session = sessions.everything()[0]\n"
+        "print('writing', flush=True)\n"
+        "while True:\n"
+        "    sessions.started(session, msgspec.structs.replace(session.endpoint, model='x' * 100_000))\n"
+        "    sessions.started(session, session.endpoint)\n"
+    )
+    for wait_s in (0.0, 0.01, 0.023, 0.04):
+        with subprocess.Popen([sys.executable, "-c", endless], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None and writer.stdout.readline()
+            time.sleep(wait_s)
+            writer.kill()
+        (left,) = sessions.everything()
+        assert left.model in (session.model, "x" * 100_000)
+        assert sessions.find(session.name).pid == session.pid, "nobody is kept waiting by a lock of the dead"
+        sessions.started(session, session.endpoint)
+    sessions.clear()
+    assert [path.name for path in state.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
+# ---- Starting
+
+
+def test_a_server_is_on_record_before_it_does_anything(tmp_path: Path) -> None:
+    """What `held.py` starts waits for the word, keeps its process id, and never runs where nobody says it."""
+    mark = tmp_path / "ran"
+    program = [sys.executable, "-c", f"open({str(mark)!r}, 'w').write(str(__import__('os').getpid()))"]
+    for word, runs in ((b"", False), (b"\n", True)):
+        process = subprocess.Popen([sys.executable, "-I", str(HELD), *program], stdin=subprocess.PIPE)
+        born = sessions.birth(process.pid)
+        time.sleep(0.1)
+        assert not mark.exists()
+        process.communicate(word)
+        assert mark.exists() is runs and born
+    assert mark.read_text() == str(process.pid)
+
+
+def test_a_program_that_cannot_become_one_is_said() -> None:
+    process = subprocess.run([sys.executable, "-I", HELD, "/nowhere"], input=b"\n", capture_output=True, check=False)
+    assert process.returncode == 127 and b"error: /nowhere cannot be started" in process.stderr
+
+
+def test_a_server_that_loads_is_known_and_can_be_stopped(child: subprocess.Popen[bytes]) -> None:
+    claimed = sessions.claim("demo", PLAN)
+    assert sessions.stoppable() == []
+    session = sessions.spawned(claimed, endpoint(child.pid))
+    assert (session.status, session.pid, session.birth) == ("starting", child.pid, sessions.birth(child.pid))
+    assert sessions.running() == [] and sessions.stoppable() == [session]
+    assert sessions.find(among=sessions.stoppable) == session
+    backend = Recording()
+    sessions.end(session, backend)
+    assert backend.stopped == [child.pid] and sessions.was_stopped(session)
+
+
+def test_one_whose_launch_died_is_running_once_it_answers(child: subprocess.Popen[bytes]) -> None:
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        status = 503
+
+        def do_GET(self) -> None:
+            self.send_response(Healthy.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = msgspec.structs.replace(endpoint(child.pid), base_url=f"http://127.0.0.1:{server.server_port}/v1")
+        session = sessions.spawned(sessions.claim("demo", PLAN), where)
+        assert sessions.running() == [], "its launch lives, and will say so itself"
+        orphan = msgspec.structs.replace(session, starter="1:somebody who has gone")
+        sessions._write(orphan)
+        assert sessions.running() == []
+        Healthy.status = 200
+        assert [each.name for each in sessions.running()] == ["demo"]
+        assert sessions.everything()[0].status == "running"
+        server.shutdown()
 
 
 def test_many_at_once_never_share_a_name_or_a_port(state: Path) -> None:
