@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,9 @@ class Ollama(Backend):
 
     name = "ollama"
     shared = True
+    waived: Mapping[str, str] = {
+        "context-full": "Ollama leaves out the oldest messages of a conversation that is too long, and says so nowhere"
+    }
 
     def __init__(self) -> None:
         self._new: set[str] = set()

@@ -112,6 +112,7 @@ class Handler(BaseHTTPRequestHandler):
 
     ollama: Ollama
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         pass
@@ -552,7 +553,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def _v1_chat(self) -> None:
         body = self._body()
-        prompt = "".join(str(message.get("content")) for message in body.get("messages") or [])
+        for field_name, kind, named in (
+            ("messages", list, "[]openai.Message"),
+            ("temperature", (int, float), "float64"),
+            ("max_tokens", int, "int"),
+        ):
+            if body.get(field_name) is not None and not isinstance(body[field_name], kind):
+                place = f"ChatCompletionRequest.{field_name} of type {named}"
+                raise Refused(f"json: cannot unmarshal string into Go struct field {place}", 400)
+        if not body.get("messages"):
+            raise Refused("[] is too short - 'messages'", 400)
+        contents = [message.get("content") for message in body["messages"]]
+        if any(isinstance(content, int | float) for content in contents):
+            raise Refused("invalid message content type: float64", 400)
+        prompt = "".join(map(str, contents))
         self._v1(body, prompt, "chatcmpl-293", "chat.completion")
 
     def _v1_completions(self) -> None:
@@ -568,7 +582,7 @@ class Handler(BaseHTTPRequestHandler):
         with ollama.turn:
             try:
                 child, _ = ollama.children.child(name, options, time.time() + KEPT_S)
-                words = ollama.children.words("chat", prompt, options, {})
+                words = ollama.children.words("chat", prompt, options, {}).until(body.get("stop"))
                 head = {
                     "id": number, "object": what, "created": int(time.time()), "model": name,
                     "system_fingerprint": "fp_ollama",

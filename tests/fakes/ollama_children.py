@@ -71,6 +71,17 @@ class Words:
     reason: str
     logprobs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
+    def until(self, stop: str | list[str] | None) -> Words:
+        """The answer before the first of some stop strings."""
+        text = "".join(self.tokens)
+        found = [text.find(mark) for mark in ([stop] if isinstance(stop, str) else stop or []) if mark in text]
+        if not found:
+            return self
+        kept: list[str] = []
+        for token in self.tokens:
+            kept.append(token[: max(0, min(found) - len("".join(kept)))])
+        return Words([token for token in kept if token], self.prompt, "stop")
+
 
 @dataclass
 class Children:
