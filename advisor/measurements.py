@@ -7,9 +7,7 @@ a reader takes no lock. Lines that are damaged, or of a newer version, are skipp
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +132,8 @@ def identify(path: Path) -> FileId:
     Raises:
         RuntimeFailed: it cannot be read.
     """
+    import hashlib  # noqa: PLC0415 - OpenSSL takes two milliseconds to load
+
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -148,6 +148,8 @@ def identify(path: Path) -> FileId:
 
 def fingerprint(machine: Machine) -> str:
     """The hardware: two machines with the same names, cores and memory have the same."""
+    import hashlib  # noqa: PLC0415
+
     parts = [
         machine.os,
         machine.arch,
@@ -298,6 +300,8 @@ def _compacted(content: bytes) -> bytes:
 
 def _replace(path: Path, content: bytes) -> None:
     """Another content, or the old one."""
+    import tempfile  # noqa: PLC0415 - seldom needed
+
     name = ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".measurements-")

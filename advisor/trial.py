@@ -23,7 +23,7 @@ ADAPTS = -1
 """A length that the backend chooses from round to round."""
 LONGEST = 8
 USUAL = 3
-FEWEST_TOKENS, MOST_TOKENS = 24, 160
+FEWEST_TOKENS, MOST_TOKENS = 24, 192
 """Of an answer that is measured."""
 READING_S = 60.0
 """Longest that reading the text in front of deep prompts may take; else it is shorter."""

@@ -25,8 +25,8 @@ Examples:
   advisor trial --export mine.json
 
 \b
-The result is remembered: `launch` takes its draft length from it, `recommend` and
-`estimate` show it as measured. ctrl-c keeps what was measured until then.
+The result is remembered: `launch` takes its draft length from it, `recommend`
+and `estimate` show it as measured. ctrl-c keeps what was measured until then.
 Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 5 a download failed, 6 the runtime failed, 130 interrupted.
 """
