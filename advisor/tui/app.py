@@ -87,6 +87,10 @@ class Wizard(App[Argv]):
         self.push_screen(route.build("answer"))
         self.look()
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Tokens that the themes of the terminal's own sixteen colours lack."""
+        return {"foreground-disabled": "ansi_bright_black"}
+
     # ---- The answer
 
     def look(self) -> None:

@@ -79,7 +79,7 @@ def spoken(found: Answer) -> list[str]:
         parts = ", ".join(f"{name} {in_words(size)}" for name, size in room.parts)
         lines.append(f"{room.name}: {words.of_total(room.used, room.total)}: {parts}.")
     lines += [f"Why: {reason}." for reason in pick.reasons]
-    lines += [f"Mind: {warning}." for warning in pick.warnings]
+    lines += [f"Note: {warning}." for warning in pick.warnings]
     return [*lines, f"The same from the shell: {found.choice.line}", ""]
 
 

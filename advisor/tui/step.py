@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from advisor.tui.route import ROUTE
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.shell_line import ShellLine
 from advisor.tui.widgets.step_line import StepLine
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from advisor.errors import AdvisorError
     from advisor.tui.app import Wizard
     from advisor.tui.state import Answer
+
+TUNE = "Use case, context, quality or speed; all candidates"
+BACKEND = "What can run it, and what the others need"
+MACHINE = "Correct what was detected, or take another machine"
 
 
 class Step(Screen[None]):
@@ -29,12 +34,11 @@ class Step(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.back", "Back", tooltip="To the step before; nothing is lost"),
         Binding("enter", "forward", "Go on", show=False, tooltip="As the first button"),
-        Binding("t", "app.go('tune')", "Tune", tooltip="Use case, context, quality or speed; all candidates"),
-        Binding("b", "app.go('backend')", "Backend", tooltip="What can run it, and what the others need"),
+        *(Binding(str(place), f"app.go('{step.id}')", show=False) for place, step in enumerate(ROUTE, start=1)),
+        Binding("t", "app.go('tune')", "Tune", show=False, tooltip=TUNE),
+        Binding("b", "app.go('backend')", "Backend", show=False, tooltip=BACKEND),
         Binding("s", "app.go('summary')", "Summary", tooltip="Files, disk, licence, command"),
-        Binding(
-            "m", "app.machine", "Machine", show=False, tooltip="Correct what was detected, or take another machine"
-        ),
+        Binding("m", "app.machine", "Machine", show=False, tooltip=MACHINE),
         Binding("up", "scroll_body(-1)", "Up", show=False),
         Binding("down", "scroll_body(1)", "Down", show=False),
         Binding("pageup", "scroll_body(-10)", "Page up", show=False),

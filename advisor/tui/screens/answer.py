@@ -16,7 +16,7 @@ from advisor.machine import Machine
 from advisor.tui import words
 from advisor.tui.background import background
 from advisor.tui.state import Answer, Choice
-from advisor.tui.step import Step
+from advisor.tui.step import BACKEND, MACHINE, TUNE, Step
 from advisor.tui.widgets.facts import Facts, listed
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.machine_panel import MachinePanel
@@ -32,7 +32,9 @@ class AnswerStep(Step):
     STEP = "answer"
     AUTO_FOCUS = "#forward"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "app.machine", "Machine", tooltip="Correct what was detected, or take another machine"),
+        Binding("t", "app.go('tune')", "Tune", tooltip=TUNE),
+        Binding("b", "app.go('backend')", "Backend", tooltip=BACKEND),
+        Binding("m", "app.machine", "Machine", tooltip=MACHINE),
         Binding("r", "look", "Look again", show=False, tooltip="Detect the machine once more"),
     ]
     HELP = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.tui.widgets.drawn import Drawn
+from advisor.tui.widgets.drawn import LABEL, Drawn
 from advisor.tui.words import Hold, of_total
 
 MOST_LABEL = 26
@@ -27,7 +27,7 @@ machine that you do not have yet.
 
     def draw(self, width: int) -> Content:
         label = min(MOST_LABEL, max((len(hold.name) for hold in self.holds), default=0), width // 3)
-        label = max(label, len("Main memory")) + 2
+        label = max(label + 2, LABEL)
         lines = [line(hold, label, width) for hold in self.holds]
         lines.append(cut(Content.assemble((f"{'Processor':<{label}}", "$foreground-muted"), self.processor), width))
         return Content("\n").join(lines)

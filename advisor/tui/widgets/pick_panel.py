@@ -72,7 +72,7 @@ def reasons(answer: Answer) -> list[Fact]:
     return [
         *listed("Why", pick.reasons),
         ("Drafter", pick.drafter.reason),
-        *listed("Mind", pick.warnings),
+        *listed("Note", pick.warnings),
         *listed("Trade", document.trades[:MOST_TRADES]),
         *([("Next step", step.reason)] if step else []),
     ]
