@@ -6,8 +6,9 @@ fetched, the header of the remote file must say that it is what it should be.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ ARCHITECTURES: dict[Role, frozenset[str]] = {
 }
 MARGIN = 1 << 28
 """Bytes that stay free on the disk."""
+WAIT_S = 0.5
+"""Between two looks at what another program has fetched."""
 ONE_REPLY = 50 * 10**9
 """The Hub does not send larger files over plain HTTP; its own client has another way."""
 
@@ -252,27 +255,45 @@ def fetch(files: Iterable[File], progress: Progress) -> None:
 
 
 def _fetch(file: File, progress: Progress) -> None:
-    from filelock import FileLock  # noqa: PLC0415
-
     if not file.sha256 or file.size > ONE_REPLY:
         _link(file)  # huggingface_hub fetches it by its own means
         return
     # The lock of huggingface_hub itself: whoever else wants this file waits, and finds it.
     lock = shelves.hub_cache() / ".locks" / shelves.repo_folder(file.repo).name / f"{file.sha256}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    name = Path(file.file).name
+    with _alone(lock, lambda: progress(f"{name} (fetched by another program)", _partial(file), file.size)):
         if not _blob(file).is_file():
             with hub.client() as http:
                 download.download(
                     http,
                     remote.address(f"hf:{file.repo}/{file.file}"),
                     _blob(file),
-                    name=Path(file.file).name,
+                    name=name,
                     size=file.size,
                     sha256=file.sha256,
                     progress=progress,
                 )
     _link(file)
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock for the block; `waiting` is called while somebody else does."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415
+
+    held = FileLock(lock)
+    while True:
+        try:
+            held.acquire(timeout=WAIT_S)
+        except Timeout:
+            waiting()
+        else:
+            break
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _link(file: File) -> None:

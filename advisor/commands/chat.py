@@ -220,13 +220,12 @@ class Chat:
         footer, printer = Footer(), Printer(quiet=False)
         options = self._sampling | ({"timings_per_token": True} if footer.possible else {})
         events = self._client.chat([*self.messages, {"role": "user", "content": question}], **options)
-        said, timings, stopped = "", None, False
+        said, counted, stopped = "", None, False
         try:
             footer.show("reading ... (ctrl-c stops)")
             for event in events:
-                if isinstance(event, Done):
-                    timings = event.timings
-                else:
+                counted = event.timings or counted
+                if not isinstance(event, Done):
                     said += _shown(printer, event)
                     footer.show(live_words(event))
         except KeyboardInterrupt:
@@ -237,8 +236,9 @@ class Chat:
             footer.clear()
             printer.end()
         self.turns.append(Turn(question=question, answer=said, stopped=stopped))
-        note = "stopped" if stopped or timings is None else timings_words(timings)
-        click.secho(f"({note})", dim=True, err=True)
+        notes = ["stopped"] if stopped else []
+        notes += [timings_words(counted)] if counted else []
+        click.secho(f"({', '.join(notes)})", dim=True, err=True)
 
     # ---- Commands
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from advisor import sessions
-from advisor.client import Done, Text, Timings
+from advisor import demo, sessions
+from advisor.client import Done, Text, Timings, running
 from advisor.commands.chat import SAMPLING, Chat
 from advisor.errors import Interrupted, RuntimeFailed, UsageError
 from advisor.sessions import Session
-from backends.base import Endpoint, Stats
+from backends.base import Endpoint, Options, Stats, load
 from backends.native import Native
 
 Events = Iterator[Text | Done]
@@ -154,3 +154,24 @@ def test_nothing_runs_and_nothing_is_named() -> None:
     from advisor import cli
 
     assert cli.run(["chat"]) == 2
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("native", marks=pytest.mark.engine), pytest.param("llama.cpp", marks=pytest.mark.llama_server)],
+)
+def test_what_is_shown_live_comes_with_every_piece(backend: str, request: pytest.FixtureRequest) -> None:
+    if backend == "llama.cpp":
+        request.getfixturevalue("llama_server")
+    question = [{"role": "user", "content": "Which model fits 16 GB?"}]
+    runner = load(backend)
+    with running(runner, runner.plan(demo.pair(), Options(port=sessions.free_port()))) as client:
+        silent = list(client.chat(question, temperature=0))
+        events = list(client.chat(question, temperature=0, timings_per_token=True))
+    assert all(isinstance(event, Done) or event.timings is None for event in silent), "only where it is asked for"
+    timings = [event.timings for event in events if isinstance(event, Text)]
+    counts = [each.predicted_n for each in timings if each and each.predicted_n]
+    assert len(counts) == len(timings) > 3 and counts == sorted(counts)
+    drafted = [each.draft_n_accepted or 0 for each in timings if each]
+    assert drafted[-1] > 0 and drafted == sorted(drafted)
+    assert timings[-1] is not None and timings[-1].predicted_per_second

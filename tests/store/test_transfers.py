@@ -30,7 +30,7 @@ from advisor import store
 from advisor.store import Wanted
 wanted = Wanted(role="target", repo=sys.argv[1], file=sys.argv[2], size=int(sys.argv[3]), width=int(sys.argv[4]))
 files = store.locate([wanted])
-store.fetch(files, lambda what, done, size: print(done, flush=True))
+store.fetch(files, lambda what, done, size: print(done, what, flush=True))
 print("whole", files[0].path, flush=True)
 """
 
@@ -60,6 +60,7 @@ def test_two_processes_share_one_download(
     assert [process.returncode for process in processes] == [0, 0], said
     assert hub.asked == [(0, wanted[0].size)], "sent once"
     assert all(out.splitlines()[-1].startswith("whole ") for out, _ in said)
+    assert sum(f"{TARGET} (fetched by another program)" in out for out, _ in said) == 1, "and it says so"
 
 
 def test_one_that_is_killed_leaves_its_part_to_the_next(
@@ -75,10 +76,8 @@ def test_one_that_is_killed_leaves_its_part_to_the_next(
         owner = parts[0] if parts and parts[0].stat().st_size > 1 << 20 else None
         time.sleep(0.01)
     assert owner is not None and blobs() == []
-    # Whoever of the two holds the lock has printed its progress.
-    os.set_blocking(first.stdout.fileno(), False)  # type: ignore[union-attr]
-    one, other = (first, second) if first.stdout.read(1) else (second, first)  # type: ignore[union-attr]
-    os.set_blocking(first.stdout.fileno(), True)  # type: ignore[union-attr]
+    assert first.stdout is not None
+    one, other = (second, first) if "another program" in first.stdout.readline() else (first, second)
     one.send_signal(signal.SIGKILL)
     out, errors = other.communicate(timeout=60)
     assert other.returncode == 0, errors
