@@ -72,5 +72,12 @@ def test_what_prepares_well_is_seen_to_go_on() -> None:
     assert (result.status, result.reason) == ("pass", "")
 
 
+def test_answers_too_quick_to_tell_are_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LONG_S", 1000.0)
+    with Bench(Relay()) as bench:
+        result = bench.result(serving.cancelling)
+    assert result.status == "skip" and "nobody would notice" in result.reason
+
+
 def test_every_rule_has_somebody_who_breaks_it() -> None:
     assert set(BROKEN.values()) == {name_of(rule) for rule in RULES}

@@ -31,7 +31,7 @@ def needed(name: str) -> Backend:
 @contextlib.contextmanager
 def ollama(folder: Path) -> Iterator[Backend]:
     """Ollama on the tests' own server, with one tag to pull and a log that can be read."""
-    made = fake.Ollama(log=folder / "server.log")
+    made = fake.Ollama(log=folder / "server.log", pace_s=0.005)
     made.library.registry[TAG] = [("model", files.content(files.TARGET))]
     (folder / "server.log").touch()
     with fake.serve(made) as served, pytest.MonkeyPatch.context() as patch:
