@@ -10,8 +10,10 @@ import click
 import msgspec
 
 from advisor.commands.detect import Line, backend_text, show
+from advisor.errors import AdvisorError
 from advisor.machine import Availability
-from backends.base import GROUP, Backend, Model, availabilities, load, loaded
+from advisor.units import format_file_size
+from backends.base import GROUP, Backend, Held, Model, availabilities, load, loaded
 
 if TYPE_CHECKING:
     from backends.conformance import Bench, Result, Verdict
@@ -36,7 +38,8 @@ def command(context: click.Context, *, as_json: bool) -> None:
         return
     found = list(availabilities())
     if as_json:
-        click.echo(msgspec.json.encode({"schema": "advisor.backends/1", "backends": found}))
+        documents = [msgspec.to_builtins(each) | {"held": held(each)} for each in found]
+        click.echo(msgspec.json.encode({"schema": "advisor.backends/1", "backends": documents}))
         return
     show([line for backend in found for line in _lines(backend)] or [("none", "no backend is registered")])
 
@@ -45,7 +48,22 @@ def _lines(backend: Availability) -> list[Line]:
     text = backend_text(backend).removeprefix(backend.name).lstrip(": ")
     lines = [(backend.name, text)]
     lines += [("", backend.path)] if backend.path else []
+    lines += [("", _held_words(each)) for each in held(backend)]
     return lines + ([("", f"> {backend.hint}")] if backend.hint else [])
+
+
+def held(backend: Availability) -> tuple[Held, ...]:
+    """The models in a backend's own library; none where it cannot be asked."""
+    try:
+        return load(backend.name).held() if backend.available else ()
+    except AdvisorError:
+        return ()
+
+
+def _held_words(model: Held) -> str:
+    words = [model.name, model.quant, format_file_size(model.size)]
+    words += ["with a drafter"] if model.drafter else []
+    return ", ".join([*(word for word in words if word), *(["loaded"] if model.loaded else [])])
 
 
 @command.command(

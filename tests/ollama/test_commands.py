@@ -1,0 +1,168 @@
+"""`launch`, `run`, `ps`, `stop` and the rest with Ollama, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advisor import sessions
+from tests.fakes import ollama as fake
+from tests.fakes import ollama_files as files
+from tests.launch.conftest import advisor, ask, wait_for
+from tests.ollama.conftest import pair
+
+ENDS = ("-bare", "-mtp")
+
+
+@pytest.fixture
+def words(ollama: fake.Ollama, tmp_path: Path) -> list[str]:
+    """What to launch: a pair of files."""
+    model = pair(tmp_path)
+    return [str(model.target), "--drafter", str(model.drafter), "--context", "1024", "--backend", "ollama"]
+
+
+def models(ollama: fake.Ollama) -> set[str]:
+    return {name.removesuffix(":latest") for name in ollama.library.models}
+
+
+def test_from_launch_to_stop(ollama: fake.Ollama, words: list[str]) -> None:
+    made = ask("launch", *words, "--detach")
+    assert made["backend"] == "ollama" and made["base_url"] == f"{ollama.url}/v1" and made["pid"] == 0
+    assert made["model"] == "advisor-target-mtp" and made["context_tokens"] == 1024
+    assert made["drafter"]["active"] is True and made["drafter"]["accepted"] > 0
+    assert made["measured"]["decode_tokens_per_s"] and made["measured"]["process_bytes"] == 29_506_928
+
+    (listed,) = ask("ps")["sessions"]
+    assert listed["status"] == "running" and listed["stats"]["drafter_active"]
+    assert listed["port"] == int(ollama.url.rpartition(":")[2])
+
+    answer = ask("run", "target", "What is a drafter?", "--max-tokens", "12")
+    assert answer["text"] and answer["timings"]["draft_n"] and answer["drafter"]["active"]
+    said = advisor("run", "target", "What is a drafter?", "--max-tokens", "12", "--stats")
+    assert "accepted" in said.stderr and said.stdout.strip() == answer["text"].strip()
+    talk = advisor_in("chat", "target", text="What is a drafter?\n")
+    assert talk.returncode == 0 and "% accepted" in talk.stderr and "small model says" in talk.stdout
+
+    stopped = ask("stop", "--remove")
+    assert stopped["stopped"] == ["target"] and set(stopped["removed"]) == {f"advisor-target{end}" for end in ENDS}
+    assert models(ollama) == set() and ollama.children.listed() == []
+    assert ask("ps")["sessions"] == []
+
+
+def test_stop_leaves_what_was_made(ollama: fake.Ollama, words: list[str]) -> None:
+    done = advisor("launch", *words, "--detach")
+    assert done.returncode == 0, done.stderr
+    assert "active, " in done.stdout and "% accepted" in done.stdout
+    assert advisor("stop").stdout.strip() == "stopped target"
+    assert models(ollama) == {f"advisor-target{end}" for end in ENDS}
+    again = ask("launch", *words, "--detach")
+    assert again["drafter"]["active"] and ollama.asked("POST /api/create") == 2
+
+
+def test_a_session_whose_server_is_gone_is_dead(ollama: fake.Ollama, words: list[str]) -> None:
+    ask("launch", *words, "--detach")
+    ollama.stop()
+    assert [each["status"] for each in ask("ps")["sessions"]] == ["dead"]
+    assert sessions.everything() == []
+
+
+def test_a_launch_in_the_foreground_unloads_at_its_end(ollama: fake.Ollama, words: list[str]) -> None:
+    with launched(words) as process:
+        assert ollama.children.listed()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert ollama.children.listed() == [] and sessions.everything() == []
+
+
+def test_stop_ends_the_launch_with_0_and_a_server_that_goes_with_6(ollama: fake.Ollama, words: list[str]) -> None:
+    with launched(words) as process:
+        assert advisor("stop").returncode == 0
+        assert process.wait(20) == 0
+    with launched(words) as process:
+        ollama.stop()
+        assert process.wait(20) == 6
+        assert "does not answer" in (process.stderr.read() if process.stderr else "")
+
+
+def test_a_dry_run_prints_both_forms(ollama: fake.Ollama, words: list[str]) -> None:
+    done = advisor("launch", *words, "--dry-run")
+    assert done.returncode == 0 and models(ollama) == set()
+    assert "FROM " in done.stdout and "DRAFT " in done.stdout and "ollama create advisor-target-mtp" in done.stdout
+    assert f"# POST {ollama.url}/api/create" in done.stdout and '"draft_files"' in done.stdout
+    shell = subprocess.run(["sh", "-n"], input=done.stdout, text=True, capture_output=True, check=False)
+    assert shell.returncode == 0, shell.stderr
+    plan = ask("launch", *words, "--dry-run")
+    assert plan["base_url"] == f"{ollama.url}/v1" and plan["plan"]["requests"] and not plan["plan"]["argv"]
+
+
+def test_no_drafter(ollama: fake.Ollama, words: list[str]) -> None:
+    made = ask("launch", words[0], *words[3:], "--no-drafter", "--detach")
+    assert made["drafter"]["active"] is False and made["drafter"]["reason"] == "it was switched off"
+    assert models(ollama) == {"advisor-target", "advisor-target-bare"}
+
+
+def test_without_a_log_the_drafter_is_known_by_its_speed(ollama: fake.Ollama, words: list[str]) -> None:
+    done = advisor("launch", *words, "--detach", ADVISOR_OLLAMA_LOG="/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "active: 1.60 times the speed without it, as measured" in done.stdout
+
+
+def test_a_wrong_drafter_fails_with_words(ollama: fake.Ollama, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(files.content(files.WRONG))
+    done = advisor("launch", str(pair(tmp_path).target), "--drafter", str(wrong), "--backend", "ollama", "--json")
+    assert done.returncode == 6 and "width of 96" in json.loads(done.stdout)["error"]["message"]
+    assert models(ollama) == set() and sessions.everything() == []
+
+
+def test_backends_lists_what_it_has(ollama: fake.Ollama, words: list[str]) -> None:
+    ask("launch", *words, "--detach")
+    found = {each["name"]: each for each in ask("backends")["backends"]}["ollama"]
+    assert found["available"] and found["version"] == ollama.version and "drafter" in found["features"]
+    held = {each["name"]: each for each in found["held"]}
+    assert held["advisor-target-mtp:latest"]["drafter"] is True and held["advisor-target-mtp:latest"]["loaded"]
+    assert held["advisor-target-bare:latest"]["drafter"] is False
+    text = advisor("backends").stdout
+    assert "advisor-target-mtp:latest, Q8_0" in text and "with a drafter, loaded" in " ".join(text.split())
+
+
+def test_where_it_does_not_run(ollama: fake.Ollama, words: list[str]) -> None:
+    ollama.stop()
+    done = advisor("launch", *words, "--json")
+    assert done.returncode == 4
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "no_backend" and "ollama" in error["message"] and error["hint"]
+
+
+class Launched:
+    """A launch in the foreground."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "advisor", "launch", *words], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    def __enter__(self) -> subprocess.Popen[str]:
+        wait_for(lambda: any(each.status == "running" for each in sessions.everything()))
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("Session"):
+                break
+        return self.process
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def launched(words: list[str]) -> Launched:
+    return Launched(words)
+
+
+def advisor_in(*words: str, text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "advisor", *words], input=text, capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
