@@ -6,7 +6,9 @@ remembered by `starting`, whose functions are these ones' other half and can be 
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from advisor.estimate import Estimate
+    from advisor.profile import Architecture
     from advisor.subject import Draft, Subject
 
 DEMO = "demo"
@@ -358,8 +361,13 @@ def _placed_options(order: Order, found: Estimate) -> Options:
     decided = placed.mode != "cpu" or found.machine.gpus or backend.devices is not None
     if order.gpu_layers is not None or not decided:
         return options
+    cards = _cards(found)
     return msgspec.structs.replace(
-        options, gpus=_cards(found), gpu_layers=placed.gpu_layers, cpu_expert_layers=placed.cpu_expert_layers
+        options,
+        gpus=cards,
+        drafter_gpu=drafter_card(found.subject.architecture, placed.gpu_layers, cards) if found.draft else None,
+        gpu_layers=placed.gpu_layers,
+        cpu_expert_layers=placed.cpu_expert_layers,
     )
 
 
@@ -378,6 +386,21 @@ def _cards(found: Estimate) -> tuple[Gpu, ...]:
         # Cards of several vendors have the same numbers; one alone is the fastest.
         cards = [max(cards, key=lambda gpu: gpu.bandwidth_bytes_per_s or 0)]
     return tuple(cards)
+
+
+def drafter_card(shape: Architecture, gpu_layers: int, cards: Sequence[Gpu]) -> Gpu | None:
+    """Of several cards the one with the layers whose KV cache the drafter reads, the last that own one: on another,
+    llama.cpp ends with an assertion. None where there is no choice, or where main memory has these layers.
+
+    As llama.cpp divides them: the last `gpu_layers` of all layers and the head, by the cards' free memory.
+    """
+    read = shape.kv_own_global + shape.kv_own_local - 1
+    first = shape.layers + 1 - gpu_layers
+    if len(cards) < 2 or read < first:  # noqa: PLR2004 - several
+        return None
+    free = [card.memory_free_bytes for card in cards]
+    place = (read - first) / gpu_layers * sum(free)
+    return next((card for card, end in zip(cards, itertools.accumulate(free), strict=True) if place < end), cards[-1])
 
 
 def _spare(found: Estimate) -> tuple[int, int]:

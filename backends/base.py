@@ -44,7 +44,8 @@ class Model(Record, frozen=True, kw_only=True):
 
 class Options(Record, frozen=True, kw_only=True):
     """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend; 0: on
-    the processor only. `gpus`: the cards to use, all that there are where it is empty.
+    the processor only. `gpus`: the cards to use, all that there are where it is empty; `drafter_gpu`: which of them the
+    drafter must be on, None where it does not matter.
 
     `cpu_expert_layers`: layers whose experts stay in main memory. `sequences`: conversations at once, each with the
     whole context. `cache_bytes`, `checkpoints`: main memory for prompts that were read before, and states to go back
@@ -57,6 +58,7 @@ class Options(Record, frozen=True, kw_only=True):
     port: int = 0
     threads: int | None = None
     gpus: tuple[Gpu, ...] = ()
+    drafter_gpu: Gpu | None = None
     gpu_layers: int | None = None
     cpu_expert_layers: int = 0
     kv_type: str = "f16"

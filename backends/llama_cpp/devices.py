@@ -42,11 +42,9 @@ def kind(devices: Collection[RuntimeDevice] | None) -> str | None:
 
 
 def called(gpus: Sequence[Gpu], devices: Sequence[RuntimeDevice]) -> tuple[str, ...]:
-    """What the runtime calls these GPUs, in its own order; empty where one of them is not surely found."""
-    found = [_one(gpu, devices) for gpu in gpus]
-    if None in found or len(set(found)) < len(found):
-        return ()
-    return tuple(each.name for each in devices if each.name in found)
+    """What the runtime calls these GPUs; empty where one of them is not surely found."""
+    found = tuple(name for gpu in gpus if (name := _one(gpu, devices)))
+    return found if len(set(found)) == len(gpus) else ()
 
 
 def _one(gpu: Gpu, devices: Sequence[RuntimeDevice]) -> str | None:

@@ -76,7 +76,9 @@ def _cards(options: Options, devices: Sequence[RuntimeDevice] | None) -> list[st
     if not options.gpus or (devices is not None and len(devices) <= 1):
         return []
     if names := listed.called(options.gpus, devices or ()):
-        return ["--device", ",".join(names)]
+        # How layers are divided decides where the drafter must be, so it is not left to what is free a moment later.
+        parts = ",".join(str(gpu.memory_free_bytes // MIB) for gpu in options.gpus)
+        return ["--device", ",".join(names), *(["--tensor-split", parts] if len(names) > 1 else [])]
     return ["--split-mode", NONE, "--main-gpu", str(options.gpus[0].index)] if len(options.gpus) == 1 else []
 
 
@@ -89,9 +91,8 @@ def _drafter(model: Model, options: Options, devices: Sequence[RuntimeDevice] | 
         return words
     # The fit cannot measure a drafter (llama.cpp#24795), so it is told where the drafter goes.
     words += ["--spec-draft-ngl", str(ALL if options.gpu_layers else 0)]
-    if len(options.gpus) > 1 and (names := listed.called(options.gpus, devices or ())):
-        # It reads the target's last layers, and must be where they are.
-        words += ["--spec-draft-device", names[-1]]
+    if options.drafter_gpu and (names := listed.called([options.drafter_gpu], devices or ())):
+        words += ["--spec-draft-device", *names]
     return words
 
 

@@ -13,6 +13,7 @@ import pytest
 from advisor import catalog, cli, detection, launching, simulate
 from advisor.errors import DownloadFailed, NothingFits, UsageError
 from advisor.launching import Order
+from advisor.machine import Gpu
 from tests.bench.memory import write_pair
 
 NOWHERE = "http://127.0.0.1:9"
@@ -74,6 +75,29 @@ def test_experts_go_to_the_processor_where_they_must(on: Machine) -> None:
     on("RTX 3060 12GB, 64GB")
     setup = launching.configure(Order(model="26b", quant="Q8_0"), strict=False)
     assert setup.options.gpu_layers and setup.options.cpu_expert_layers > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "free", "card"),
+    [
+        ("31b", 61, (10, 10), 1),  # its last layers own the cache that the drafter reads
+        ("31b", 61, (10, 10, 1), 2),
+        ("31b", 20, (10, 10), 1),
+        ("e2b", 36, (10, 10), 0),  # layers 15 to 35 share the cache of the 13th and the 14th
+        ("e2b", 36, (10, 20), 1),
+        ("e2b", 36, (20,), None),
+        ("e2b", 10, (10, 10), None),  # they are in main memory
+    ],
+)
+def test_the_drafter_is_where_the_cache_is_that_it_reads(
+    model: str, layers: int, free: tuple[int, ...], card: int | None
+) -> None:
+    cards = [
+        Gpu(name="x", vendor="nvidia", index=index, memory_total_bytes=size << 30, memory_free_bytes=size << 30)
+        for index, size in enumerate(free)
+    ]
+    found = launching.drafter_card(catalog.load().model(model).architecture, layers, cards)
+    assert (found.index if found else None) == card
 
 
 def test_files_that_are_here_are_used_without_the_network(

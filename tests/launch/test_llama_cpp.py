@@ -208,7 +208,12 @@ def test_what_is_remembered_in_main_memory_is_limited_where_the_build_knows_how(
     [
         (Options(port=1, gpu_layers=31, gpus=(card(1),)), CUDA, "--device CUDA1 ", ""),
         (Options(port=1, gpu_layers=31, gpus=(card(2),)), CUDA, "--device CUDA2 ", ""),
-        (Options(port=1, gpu_layers=31, gpus=(card(2), card(0))), CUDA, "--device CUDA0,CUDA2 ", "CUDA2"),
+        (
+            Options(port=1, gpu_layers=31, gpus=(card(0), card(2)), drafter_gpu=card(2)),
+            CUDA,
+            "--device CUDA0,CUDA2 --tensor-split 23552,23552 ",
+            "CUDA2",
+        ),
         (Options(port=1, gpu_layers=31, gpus=(card(1),)), CUDA[:1], "", ""),
         (Options(port=1, gpu_layers=31, gpus=(card(1),)), None, "--split-mode none --main-gpu 1 ", ""),
         (Options(port=1, gpu_layers=0), CUDA, "--device none ", ""),

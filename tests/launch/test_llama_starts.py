@@ -3,14 +3,18 @@ short, and what to start instead where memory does not suffice."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,12 +22,14 @@ import msgspec
 import pytest
 
 from advisor import launching, measurements, sessions, shell, store
+from advisor.client import Client
+from advisor.demo import collect
 from advisor.errors import OutOfMemory, RuntimeFailed
 from advisor.launching import Order
 from advisor.machine import Gpu, RuntimeDevice
 from advisor.store import Wanted
-from backends.base import Model, Options, Watch
-from backends.llama_cpp import LlamaCpp, flags
+from backends.base import LaunchPlan, Model, Options, Watch
+from backends.llama_cpp import LlamaCpp, binary, flags
 from tests.fakes.hub import serve
 from tests.launch.conftest import DEMO, advisor, ask, wait_for
 
@@ -126,6 +132,76 @@ def test_it_runs_as_printed_where_the_files_are_still_to_be_fetched(
         command = shell.fetching(plan.command, files)
         assert "download --quiet a/pair demo.gguf" in command
         until_it_listens(command)
+
+
+@pytest.fixture
+def remote_devices(llama_server: Path) -> Iterator[tuple[RuntimeDevice, ...]]:
+    """Two devices besides the processor, as llama.cpp's RPC server imitates them."""
+    program = shutil.which(llama_server.with_name("ggml-rpc-server"))
+    if program is None:
+        pytest.skip("no ggml-rpc-server beside this llama-server")
+    ports = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                ports.append(probe.getsockname()[1])
+            words = [program, "-H", "127.0.0.1", "-p", str(ports[-1]), "-t", "1"]
+            process = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(process.kill)
+        for port in ports:
+            wait_for(lambda port=port: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield tuple(
+            RuntimeDevice(
+                name=f"RPC{number}",
+                description=f"127.0.0.1:{port}",
+                memory_total_bytes=1 << 34,
+                memory_free_bytes=1 << 34,
+            )
+            for number, port in enumerate(ports)
+        )
+
+
+@pytest.mark.parametrize(("cards", "layers"), [((1,), 16), ((0, 1), 16), ((0, 1), 4), ((), 0)])
+def test_the_cards_that_are_named_are_used_and_the_drafter_works_there(
+    remote_devices: tuple[RuntimeDevice, ...], cards: tuple[int, ...], layers: int, tmp_path: Path
+) -> None:
+    gpus = tuple(
+        Gpu(
+            name=remote_devices[number].description,
+            vendor="other",
+            index=number,
+            memory_total_bytes=1 << 34,
+            memory_free_bytes=1 << 34,
+        )
+        for number in cards
+    )
+    setup = launching.configure(Order(model=OWN, backend="llama.cpp", threads=1, context=1024))
+    assert setup.estimate is not None
+    shape = setup.estimate.subject.architecture
+    servers = ",".join(device.description for device in remote_devices)
+    options = Options(
+        port=sessions.free_port(),
+        threads=1,
+        gpus=gpus,
+        gpu_layers=layers,
+        drafter_gpu=launching.drafter_card(shape, layers, gpus),
+        extra=("-lv", "4"),
+        log=tmp_path / "log",
+    )
+    backend = LlamaCpp()
+    argv = flags.command_line(str(binary.find()), setup.model, options, (), remote_devices)
+    argv = (argv[0], "--rpc", servers, *argv[1:])
+    endpoint = backend.start(LaunchPlan(backend="llama.cpp", model=setup.model, options=options, argv=argv))
+    try:
+        log = (tmp_path / "log").read_text()
+        assert f"offloaded {layers}/16 layers" in log
+        assert set(re.findall(r"RPC\d\[(\S+)\] model buffer size", log)) == {gpu.name for gpu in gpus}
+        with Client(endpoint.base_url, endpoint.model) as client:
+            done = collect(client.complete("Once upon a time", temperature=0, max_tokens=12))
+        assert done.timings.draft_n and done.timings.draft_n > 0
+    finally:
+        backend.stop(endpoint)
 
 
 # ---- Loading
@@ -307,8 +383,6 @@ def test_an_unknown_architecture_is_refused_before_it_is_started(tmp_path: Path)
 
 
 def test_a_port_that_is_taken_is_named(llama_server: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
