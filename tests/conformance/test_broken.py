@@ -10,7 +10,8 @@ from advisor import demo
 from backends.base import Backend, Options
 from backends.conformance import RULES, Bench, name_of, paper, serving, verdict
 from backends.native import Native
-from tests.conformance.broken import BROKEN, Preparing, Relay
+from tests.conformance.broken import BROKEN, Preparing
+from tests.conformance.relay import Relay
 from tests.engine.conftest import FULL
 
 pytestmark = pytest.mark.engine

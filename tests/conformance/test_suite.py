@@ -18,7 +18,7 @@ import pytest
 from advisor.machine import Availability
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Watch
 from backends.conformance import RULES, Bench, Result, verdict
-from tests.conformance.broken import Relay
+from tests.conformance.relay import Relay
 
 ROOT = Path(__file__).parents[2]
 
