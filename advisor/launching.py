@@ -6,20 +6,16 @@ remembered by `starting`, whose functions are these ones' other half and can be 
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, known
+from advisor import arrangement, catalog, known
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
-from advisor.footprint import GIB, KvType
-from advisor.machine import Availability, Gpu, Machine, Record
-from advisor.placement import usable_gpus
+from advisor.footprint import KvType
+from advisor.machine import Availability, Machine, Record
 from advisor.starting import Proof, attend, open_session, planned, prove, remember
 from advisor.store import File
 from backends.base import Model, Options
@@ -42,7 +38,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from advisor.estimate import Estimate
-    from advisor.profile import Architecture
     from advisor.subject import Draft, Subject
 
 DEMO = "demo"
@@ -52,9 +47,6 @@ DRAFT_TOKENS = 3
 ADAPTS = -1
 """The native engine's own choice: as many as pay."""
 SWITCHED_OFF = "it was switched off"
-MOST_CACHE = 8 * GIB
-MOST_CHECKPOINTS = 32
-"""What llama-server takes of main memory by default for prompts that it has read."""
 
 
 class Order(Record, frozen=True, kw_only=True):
@@ -165,11 +157,11 @@ def _context(asked: int, longest: int, name: str) -> int:
     return asked
 
 
-def _options(order: Order, cores: int | None = None) -> Options:
+def _options(order: Order) -> Options:
     return Options(
         port=order.port,
         detached=order.detached,
-        threads=order.threads or cores,
+        threads=order.threads,
         gpu_layers=order.gpu_layers,
         kv_type=order.kv_type,
         sequences=order.parallel,
@@ -341,75 +333,10 @@ def _placed(order: Order, found: Estimate, target: Path, drafter: Path | None) -
             draft_tokens=_draft_tokens(order, backend, found.draft_tokens) if drafter else 0,
             context_tokens=found.question.context_tokens,
         ),
-        options=_placed_options(order, found),
+        options=arrangement.arranged(_options(order), found),
         drafter_reason=found.drafter_reason,
         expected_tokens_per_s=speed,
         expected_bytes=None if own else found.placement.device_bytes + found.placement.host_bytes,
         order=order,
         estimate=None if own else found,
     )
-
-
-def _placed_options(order: Order, found: Estimate) -> Options:
-    placed, backend = found.placement, found.question.backend
-    options = _options(order, _allowed_cores(found.machine))
-    if not found.fits:
-        return options
-    cache, checkpoints = _spare(found)
-    options = msgspec.structs.replace(options, cache_bytes=cache, checkpoints=checkpoints)
-    # Where nobody knows a GPU, the runtime may: if it does not tell, it is left to decide.
-    decided = placed.mode != "cpu" or found.machine.gpus or backend.devices is not None
-    if order.gpu_layers is not None or not decided:
-        return options
-    cards = _cards(found)
-    return msgspec.structs.replace(
-        options,
-        gpus=cards,
-        drafter_gpu=drafter_card(found.subject.architecture, placed.gpu_layers, cards) if found.draft else None,
-        gpu_layers=placed.gpu_layers,
-        cpu_expert_layers=placed.cpu_expert_layers,
-    )
-
-
-def _allowed_cores(machine: Machine) -> int | None:
-    """The cores to use where not all may be used, which runtimes do not see; their own choice is better otherwise (they
-    know fast cores from slow ones)."""
-    return machine.cpu.cores if machine.cpu.threads < (os.cpu_count() or 1) else None
-
-
-def _cards(found: Estimate) -> tuple[Gpu, ...]:
-    """The GPUs that were reckoned with."""
-    if found.placement.mode == "cpu":
-        return ()
-    cards = [gpu for gpu in usable_gpus(found.machine) if gpu.index in found.gpus]
-    if len(cards) > len(found.limits.cards):
-        # Cards of several vendors have the same numbers; one alone is the fastest.
-        cards = [max(cards, key=lambda gpu: gpu.bandwidth_bytes_per_s or 0)]
-    return tuple(cards)
-
-
-def drafter_card(shape: Architecture, gpu_layers: int, cards: Sequence[Gpu]) -> Gpu | None:
-    """Of several cards the one with the layers whose KV cache the drafter reads, the last that own one: on another,
-    llama.cpp ends with an assertion. None where there is no choice, or where main memory has these layers.
-
-    As llama.cpp divides them: the last `gpu_layers` of all layers and the head, by the cards' free memory.
-    """
-    read = shape.kv_own_global + shape.kv_own_local - 1
-    first = shape.layers + 1 - gpu_layers
-    if len(cards) < 2 or read < first:  # noqa: PLR2004 - several
-        return None
-    free = [card.memory_free_bytes for card in cards]
-    place = (read - first) / gpu_layers * sum(free)
-    return next((card for card, end in zip(cards, itertools.accumulate(free), strict=True) if place < end), cards[-1])
-
-
-def _spare(found: Estimate) -> tuple[int, int]:
-    """Bytes for prompts that were read before, and the number of states to go back to: half each of what main memory
-    has left, and not more than llama-server would take by itself."""
-    from advisor.estimate import repacked  # noqa: PLC0415
-
-    placed, limits = found.placement, found.limits
-    left = limits.device - placed.device_bytes if limits.unified else limits.host - placed.host_bytes
-    half = max(0, left - repacked(found)) // 2
-    state = max(1, found.load.kv_sliding // found.question.sequences)
-    return min(half, MOST_CACHE), max(1, min(half // state, MOST_CHECKPOINTS))

@@ -7,12 +7,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import click
 import msgspec
 
-from advisor import launching, licences, sessions, shell, shelves, store
+from advisor import launch_document, launching, licences, sessions, shell, shelves, store
 from advisor.commands import elsewhere
 from advisor.commands.run import parse_drafts, usable
 from advisor.errors import Interrupted, UsageError, unknown_name
@@ -21,7 +21,7 @@ from advisor.launching import Order, Proof, Setup
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
 from advisor.units import format_bytes, format_file_size
-from backends.base import Backend, LaunchPlan, load
+from backends.base import Backend, load
 
 KEY = "ADVISOR_API_KEY"
 
@@ -222,7 +222,7 @@ def ended_by_signals() -> Iterator[None]:
 def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None:
     """The endpoint and what it showed."""
     if as_json:
-        click.echo(msgspec.json.encode(document(setup, session, proof)))
+        click.echo(msgspec.json.encode(launch_document.document(setup, session, proof)))
         return
     for name, text in lines(setup, session, proof):
         click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")
@@ -263,44 +263,12 @@ def drafter_words(proof: Proof) -> str:
     )
 
 
-def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
-    """`advisor.launch/1`."""
-    return {
-        "schema": "advisor.launch/1",
-        "base_url": session.base_url,
-        "model": session.model,
-        "backend": session.backend,
-        "pid": session.pid,
-        "name": session.name,
-        "log": session.log or None,
-        "context_tokens": session.context_tokens,
-        "detached": session.detached,
-        "drafter": {
-            "enabled": session.drafter,
-            "active": proof.active,
-            "draft_tokens": draft_tokens(session.draft_tokens),
-            "drafted": proof.drafted,
-            "accepted": proof.accepted,
-            "acceptance": proof.acceptance,
-            "tokens_per_step": proof.tokens_per_step,
-            "reason": proof.reason or setup.drafter_reason,
-        },
-        "measured": {"decode_tokens_per_s": proof.tokens_per_s, "process_bytes": proof.memory_bytes},
-        "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
-    }
-
-
-def draft_tokens(number: int) -> int | str:
-    """A number, or `auto` where the backend adapts it."""
-    return "auto" if number == launching.ADAPTS else number
-
-
 def _show_plan(setup: Setup, *, as_json: bool) -> None:
     port = setup.options.port or sessions.free_port()
     plan = launching.planned(load(setup.backend), setup, port=port)
     plan = msgspec.structs.replace(plan, command=shell.fetching(plan.command, setup.files))
     if as_json:
-        click.echo(msgspec.json.encode(plan_document(setup, plan)))
+        click.echo(msgspec.json.encode(launch_document.planned(setup, plan)))
         return
     for line in file_lines(setup):
         click.echo(line, err=True)
@@ -309,53 +277,3 @@ def _show_plan(setup: Setup, *, as_json: bool) -> None:
         click.echo("# the same as calls of its API:")
         for call in plan.requests:
             click.echo(" ".join(["#", call["method"], call["url"], call.get("body", "")]).rstrip())
-
-
-def plan_document(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
-    """`advisor.launch/1` of what was not started."""
-    model = plan.model
-    return {
-        "schema": "advisor.launch/1",
-        "base_url": f"http://{plan.options.host}:{plan.options.port}/v1",
-        "model": model.name,
-        "backend": plan.backend,
-        "pid": None,
-        "name": None,
-        "log": None,
-        "context_tokens": model.context_tokens,
-        "detached": plan.options.detached,
-        "drafter": {
-            "enabled": model.drafter is not None,
-            "draft_tokens": draft_tokens(model.draft_tokens),
-            "reason": setup.drafter_reason,
-        },
-        "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},
-        "plan": {
-            "files": files_document(setup),
-            "argv": plan.argv,
-            "environment": plan.environment,
-            "requests": plan.requests,
-            "command": plan.command,
-        },
-    }
-
-
-def files_document(setup: Setup) -> list[dict[str, Any]]:
-    """Each file with where it is; of the catalogue also what is to be fetched."""
-    model = setup.model
-    if not setup.files:
-        roles = (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
-        return [{"role": role, "path": str(path), "here": True} for role, path in roles if path is not None]
-    return [
-        {
-            "role": file.role,
-            "repo": file.repo,
-            "file": file.file,
-            "bytes": file.size,
-            "sha256": file.sha256 or None,
-            "path": str(file.path),
-            "here": file.here,
-            "source": file.source,
-        }
-        for file in setup.files
-    ]

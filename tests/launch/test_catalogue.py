@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from advisor import catalog, cli, detection, launching, simulate
+from advisor import arrangement, catalog, cli, detection, launching, simulate
 from advisor.errors import DownloadFailed, NothingFits, UsageError
 from advisor.launching import Order
 from advisor.machine import Gpu
@@ -96,7 +96,7 @@ def test_the_drafter_is_where_the_cache_is_that_it_reads(
         Gpu(name="x", vendor="nvidia", index=index, memory_total_bytes=size << 30, memory_free_bytes=size << 30)
         for index, size in enumerate(free)
     ]
-    found = launching.drafter_card(catalog.load().model(model).architecture, layers, cards)
+    found = arrangement.drafter_card(catalog.load().model(model).architecture, layers, cards)
     assert (found.index if found else None) == card
 
 

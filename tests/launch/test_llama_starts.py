@@ -21,7 +21,7 @@ import httpx
 import msgspec
 import pytest
 
-from advisor import launching, measurements, sessions, shell, store
+from advisor import arrangement, launching, measurements, sessions, shell, store
 from advisor.client import Client
 from advisor.demo import collect
 from advisor.errors import OutOfMemory, RuntimeFailed
@@ -185,7 +185,7 @@ def test_the_cards_that_are_named_are_used_and_the_drafter_works_there(
         threads=1,
         gpus=gpus,
         gpu_layers=layers,
-        drafter_gpu=launching.drafter_card(shape, layers, gpus),
+        drafter_gpu=arrangement.drafter_card(shape, layers, gpus),
         extra=("-lv", "4"),
         log=tmp_path / "log",
     )
