@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,52 @@ def test_who_leaves_the_queue_is_not_answered() -> None:
     assert [replies[0].status_code, replies[2].status_code] == [200, 200]
     asked = [prompt[prompt.index("#") + 1] for prompt in service.engine.prompts]  # type: ignore[attr-defined]
     assert asked == ["0", "2"]
+    assert not service.tickets
+
+
+def test_who_reads_slowly_holds_up_nobody() -> None:
+    """Ten streams whose clients take nothing after the head: who asks next is answered; when they go, all is free."""
+    service = scripted.service("four " * 50, size=1)
+    app = application(service)
+    body = json.dumps({"messages": HELLO, "stream": True}).encode()
+
+    def client() -> Callable[[], Awaitable[dict[str, Any]]]:
+        said = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            for message in said:
+                return message
+            await asyncio.Event().wait()
+            return {}
+
+        return receive
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [(b"host", b"localhost")],
+        "query_string": b"",
+        "http_version": "1.1",
+    }
+
+    async def run() -> tuple[httpx.Response, int]:
+        streams = [asyncio.create_task(app(scope, client(), send)) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+            reply = await asyncio.wait_for(http.post("/v1/chat/completions", json={"messages": HELLO}), 5)
+        waiting = len(service.tickets)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        return reply, waiting
+
+    reply, waiting = asyncio.run(run())
+    assert (reply.status_code, waiting) == (200, 10)
     assert not service.tickets
 
 
