@@ -229,10 +229,16 @@ class Endless(Relay):
 
 
 class Buffering(Relay):
-    """Streams the whole text in one piece."""
+    """Streams the whole text in one piece, unless it is long."""
+
+    def asked(self, body: bytes) -> bytes:
+        self.long = b'"ignore_eos"' in body
+        return body
 
     def streamed(self, lines: Iterable[str]) -> Iterable[str]:
         text, last = "", ""
+        if self.long:
+            yield from lines
         for line in lines:
             chunk = json.loads(line[5:]) if line.startswith("data: {") else {}
             delta = chunk["choices"][0]["delta"] if chunk.get("choices") else {}
