@@ -214,6 +214,13 @@ class Wizard(App[Argv]):
         if not isinstance(self.screen, Help):
             self.push_screen(Help(about(self.screen), keys(self.screen)))
 
+    def action_command_palette(self) -> None:
+        """Everything that is possible now."""
+        from advisor.tui.widgets.options import Palette  # noqa: PLC0415
+
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: what is possible now."""
         from advisor.tui.palette import entries  # noqa: PLC0415 - when it is opened

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.worker import Worker, get_current_worker
 
 from advisor.errors import AdvisorError
@@ -43,8 +44,12 @@ def background(
             deliver(worker, lambda: then(result))
 
     def deliver(worker: Worker[object], call: Callable[[], object]) -> None:
-        if not worker.is_cancelled and node.is_attached:
-            node.app.call_later(lambda: None if worker.is_cancelled or not node.is_attached else call())
+        if is_wanted(worker):
+            node.app.call_later(lambda: call() if is_wanted(worker) else None)
+
+    def is_wanted(worker: Worker[object]) -> bool:
+        closed = isinstance(node, Screen) and node not in node.app.screen_stack
+        return not worker.is_cancelled and node.is_attached and not closed
 
     return node.run_worker(run, thread=True, group=group, exclusive=True, exit_on_error=False)
 

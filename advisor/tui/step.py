@@ -75,6 +75,8 @@ class Step(Screen[None]):
         self.query_one(ShellLine).line = text
 
     def _answered(self) -> None:
+        if self not in self.app.screen_stack:
+            return  # left again before its content was there
         if self.wizard.trouble is not None:
             self.show_trouble(self.wizard.trouble)
         elif self.wizard.answer is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.widgets._footer import FooterKey
 
 from advisor.tui.app import Wizard
 from advisor.tui.step import Step
@@ -36,11 +37,17 @@ async def settled(pilot: Pilot[Any]) -> None:
     quiet = 0
     while quiet < 3 and app.is_running:
         await pilot.pause(0.005)
-        if app.busy or any(worker.is_running or worker.state.name == "PENDING" for worker in app.workers):
+        working = any(worker.is_running or worker.state.name == "PENDING" for worker in app.workers)
+        if app.busy or working or not_drawn(app):
             quiet = 0
             await asyncio.sleep(0.005)
         else:
             quiet += 1
+
+
+def not_drawn(app: Wizard) -> bool:
+    """The footer is composed after everything else."""
+    return isinstance(app.screen, Step) and not app.screen.query(FooterKey)
 
 
 def send(app: Wizard, key: str) -> None:

@@ -21,6 +21,7 @@ from advisor.tui.background import background
 from advisor.tui.state import Answer, Choice, answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.forward import Forward
+from advisor.tui.widgets.options import Options
 
 BEST = "best"
 
@@ -28,7 +29,7 @@ Prospect = tuple[Availability, str]
 """A backend, and what it would do in a sentence."""
 
 
-class BackendList(OptionList):
+class BackendList(Options):
     """Enter or a click takes one."""
 
     HELP = """

@@ -7,24 +7,17 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.events import Click
-from textual.screen import ModalScreen
 
+from advisor.tui.dialog import Dialog
 from advisor.tui.state import Answer
 from advisor.tui.widgets.candidate_table import Row
 from advisor.tui.widgets.pick_panel import PickPanel
 
 
-class Details(ModalScreen[None]):
+class Details(Dialog[None]):
     """Speed, memory and reasons of a file that runs; why another does not."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,d,enter,q", "dismiss", "Close"),
-        Binding("up", "scroll_page(-1)", "Up", show=False),
-        Binding("down", "scroll_page(1)", "Down", show=False),
-        Binding("pageup", "scroll_page(-10)", "Page up", show=False),
-        Binding("pagedown", "scroll_page(10)", "Page down", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("d,enter,q", "leave", "Close", show=False)]
 
     def __init__(self, row: Row, answer: Answer | None) -> None:
         super().__init__()
@@ -38,16 +31,10 @@ class Details(ModalScreen[None]):
             yield PickPanel()
 
     def on_mount(self) -> None:
+        if not self.is_open:
+            return
         panel = self.query_one(PickPanel)
         if self.answer is not None:
             panel.show(self.answer)
         else:
             panel.say("It does not run here", [("Because", self.row.reason)])
-
-    def on_click(self, event: Click) -> None:
-        if event.widget is self:
-            self.dismiss()
-
-    def action_scroll_page(self, lines: int) -> None:
-        """Move what is too high for the terminal."""
-        self.query_one("#page").scroll_relative(y=lines, animate=False)

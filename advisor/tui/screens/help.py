@@ -8,23 +8,17 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.events import Click
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Markdown
 
+from advisor.tui.dialog import Dialog
 from advisor.tui.widgets.facts import Fact, Facts
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """A page of help over the step; Escape, F1, Enter or a click beside it closes it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f1,enter,q", "dismiss", "Close"),
-        Binding("up", "scroll_page(-1)", "Up", show=False),
-        Binding("down", "scroll_page(1)", "Down", show=False),
-        Binding("pageup", "scroll_page(-10)", "Page up", show=False),
-        Binding("pagedown", "scroll_page(10)", "Page down", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1,enter,q", "leave", "Close", show=False)]
 
     def __init__(self, text: str, keys: tuple[Fact, ...]) -> None:
         super().__init__()
@@ -39,15 +33,8 @@ class Help(ModalScreen[None]):
             yield Facts(id="keys")
 
     def on_mount(self) -> None:
-        self.query_one("#keys", Facts).facts = self.keys
-
-    def on_click(self, event: Click) -> None:
-        if event.widget is self:
-            self.dismiss()
-
-    def action_scroll_page(self, lines: int) -> None:
-        """Move what is too high for the terminal."""
-        self.query_one("#page").scroll_relative(y=lines, animate=False)
+        if self.is_open:
+            self.query_one("#keys", Facts).facts = self.keys
 
 
 def about(screen: Screen[Any]) -> str:

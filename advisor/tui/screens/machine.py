@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
 
 import msgspec
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.events import Click
-from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
 from textual.widgets import Button, Input, Label, OptionList
@@ -21,7 +17,9 @@ from advisor.machine import Machine
 from advisor.simulate import as_sold
 from advisor.terminal import rate
 from advisor.tui.background import background
+from advisor.tui.dialog import Dialog
 from advisor.tui.state import Answer, Choice, answer, machine_of
+from advisor.tui.widgets.options import Options
 
 MOST_OFFERED = 5
 DEBOUNCE_S = 0.12
@@ -29,13 +27,9 @@ KNOWN = ("RTX 4090, 64GB", "RTX 3060 12GB, 32GB", "M4 Pro 48GB", "Strix Halo 128
 """Offered before anything is typed."""
 
 
-class MachineDialog(ModalScreen[Choice | None]):
+class MachineDialog(Dialog[Choice]):
     """Returns the choice with its machine changed, or None. The effect is shown before it is taken."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "Back"),
-        Binding("f1", "app.help", "Help"),
-    ]
     HELP = """
 **GPU** and **Memory** correct what was detected here: `RTX 4060`, `2x RTX 3090`, `GPU 24GB` for one that the catalogue
 does not know, `none` for no GPU; `12GB` for less memory. Leave a field empty to keep what was found.
@@ -73,7 +67,7 @@ there from here; the command can be copied.
             with Horizontal(classes="field"):
                 yield Label("Instead")
                 yield Input(self.choice.spec or "", placeholder="RTX 4090, 64GB", compact=True, id="spec")
-            yield OptionList(*KNOWN, id="offers", compact=True)
+            yield Options(*KNOWN, id="offers", compact=True)
             yield Label("", id="outlook", markup=False)
             with Horizontal(id="buttons"):
                 yield Button("Take it", variant="primary", compact=True, id="take")
@@ -127,7 +121,7 @@ there from here; the command can be copied.
 
     def look(self) -> None:
         """What the answer would be."""
-        if self.detected is None and self.wanted.here:
+        if not self.is_open or (self.detected is None and self.wanted.here):
             return
         work = functools.partial(answer, self.wanted, self.detected, catalog.load())
         background(self, work, self.tell, group="outlook", otherwise=self.refuse)
@@ -154,26 +148,20 @@ there from here; the command can be copied.
         if event.button.id == "take":
             self.take()
         elif event.button.id == "reset":
-            self.dismiss(msgspec.structs.replace(self.choice, spec=None, gpu=None, memory=None))
+            self.leave(msgspec.structs.replace(self.choice, spec=None, gpu=None, memory=None))
         else:
-            self.dismiss(None)
+            self.leave()
 
     def take(self) -> None:
         """Take it, where it is a machine."""
+        if not self.is_open:
+            return
         try:
             machine_of(self.wanted, self.detected, catalog.load())
         except (AdvisorError, LookupError):
             self.look()
         else:
-            self.dismiss(self.wanted)
-
-    def action_cancel(self) -> None:
-        """Nothing changes."""
-        self.dismiss(None)
-
-    def on_click(self, event: Click) -> None:
-        if event.widget is self:
-            self.dismiss(None)
+            self.leave(self.wanted)
 
 
 def offered(text: str) -> list[str]:
