@@ -47,7 +47,7 @@ def explain(plan: LaunchPlan, log: Path, code: int) -> RuntimeFailed:
         code: its exit code, negative for a signal.
     """
     text = read(log)
-    for look in (_port, _arguments, _architecture, _drafter, _memory, _damaged):
+    for look in (_port, _arguments, _architecture, _apart, _drafter, _memory, _damaged):
         if found := look(plan, text):
             return found
     return _ended(text, log, code)
@@ -88,6 +88,17 @@ def _architecture(_plan: LaunchPlan, text: str) -> RuntimeFailed | None:
         return None
     return RuntimeFailed(
         f"this llama-server does not know the architecture {match[1]!r}", hint="update llama.cpp; Gemma 4 is in it"
+    )
+
+
+def _apart(plan: LaunchPlan, text: str) -> RuntimeFailed | None:
+    """llama.cpp#24366: layers can be divided in ways that nobody foresaw (flags of the user's own)."""
+    match = re.search(r"pre-allocated tensor \(cache_\S+\) in a buffer \((.+?)\) that cannot run", text)
+    if match is None or plan.model.drafter is None:
+        return None
+    return RuntimeFailed(
+        f"the drafter is on another device than the cache that it reads, which is on {match[1]}",
+        hint="use one card (`-- --device NAME`; llama-server --list-devices names them), or --no-drafter",
     )
 
 

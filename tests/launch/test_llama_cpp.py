@@ -297,6 +297,12 @@ LOGS = [
         "--no-drafter",
     ),
     ("0.1 E llama_model_load: error loading model: bad magic", 1, "/m/target.gguf does not load: bad magic", "again"),
+    (
+        "ggml-backend.cpp:1081: pre-allocated tensor (cache_k_l3) in a buffer (CUDA0) that cannot run the operation",
+        -6,
+        "another device than the cache that it reads, which is on CUDA0",
+        "--no-drafter",
+    ),
     ("GGML_ASSERT(n > 0) failed", -6, "ended by SIGABRT: GGML_ASSERT(n > 0) failed", "log"),
     ("", -9, "killed", "smaller model"),
     ("", -4, "SIGILL", "build for this machine"),
