@@ -40,7 +40,8 @@ class Ollama(Backend):
     name = "ollama"
     shared = True
     waived: Mapping[str, str] = {
-        "context-full": "Ollama leaves out the oldest messages of a conversation that is too long, and says so nowhere"
+        "context-full": "Ollama leaves out the oldest messages of a conversation that is too long, and says so nowhere",
+        "prepare-resumes": "Ollama takes a file that is sent to it from its first byte; what it pulls goes on",
     }
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +67,23 @@ def _ours(base: Shown | None, made: Recipe) -> dict[str, Value]:
 
 
 def same(found: Shown, base: Shown, made: Recipe, drafter: str | None) -> bool:
-    """Whether a model is the one that would be made: the same bytes, settings and parameters.
+    """Whether a model is what would be made: the same weights and drafter, and our parameters. What else it takes from
+    the base (template, licence) is not compared: servers write it differently from one version to the next.
 
     Args:
-        drafter: digest of the one that is to be attached or that the base brings.
+        drafter: digest of the one that is to be attached; None leaves what the base brings.
     """
     return (
         found.target == base.target
         and found.projectors == base.projectors
         and found.drafters == ((drafter,) if drafter else base.drafters)
-        and found.settings == base.settings
-        and _numbers(found.parameters) == _numbers(base.parameters | _texts(_ours(base, made)))
+        and all(_numbers(found.parameters.get(name)) == [value] for name, value in _ours(base, made).items())
     )
 
 
-def _texts(parameters: Mapping[str, Value]) -> dict[str, tuple[str, ...]]:
-    return {name: (str(value),) for name, value in parameters.items()}
-
-
-def _numbers(parameters: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[object, ...]]:
-    """Parameters with numbers as numbers: 1 and 1.0 are the same."""
-    return {name: tuple(_number(value) for value in values) for name, values in parameters.items()}
+def _numbers(texts: tuple[str, ...] | None) -> list[object]:
+    """A parameter's values, numbers as numbers: 1 and 1.0 are the same."""
+    return [_number(text) for text in texts or ()]
 
 
 def _number(text: str) -> object:

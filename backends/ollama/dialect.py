@@ -40,6 +40,8 @@ class OllamaClient(Client):
         api: of its server; closed with the client.
     """
 
+    counts_live = False
+
     def __init__(self, endpoint: Endpoint, api: Api) -> None:
         super().__init__(endpoint.base_url, endpoint.model)
         self._api = api

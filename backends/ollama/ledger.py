@@ -17,11 +17,12 @@ from advisor.machine import Record
 
 class Made(Record, frozen=True, kw_only=True):
     """A model that was made. `digest`: of its manifest; `sources`: digests of the files that were sent for it; `base`:
-    the made model that it was derived from, if it was one."""
+    what it was derived from, with its digest then."""
 
     digest: str
     sources: tuple[str, ...] = ()
     base: str = ""
+    base_digest: str = ""
 
 
 Book = dict[str, dict[str, Made]]

@@ -15,7 +15,7 @@ from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Record
 from backends.base import Model, Progress
 from backends.ollama import derived, ledger
-from backends.ollama.api import PIECE, Api, Entry
+from backends.ollama.api import PIECE, Api, Entry, full
 from backends.ollama.derived import Recipe
 from backends.ollama.ledger import Made
 from backends.ollama.models import Shown
@@ -105,19 +105,26 @@ def _digest(path: Path, progress: Progress) -> str:
 
 
 def _derive(api: Api, made: Recipe, progress: Progress) -> Ready:
-    base = api.show(made.base)
-    drafter = None
+    entries = {each.name: each for each in api.entries()}
+    base, drafter = api.show(made.base), None
+    base_digest = entries[full(made.base)].digest if full(made.base) in entries else ""
     # A tag that brings its own drafter keeps it: a second one would be stacked on it.
     if made.drafter is not None and not base.drafters:
         base.check_drafter(made.drafter, made.base)
         drafter = _digest(made.drafter, progress)
-    entries = {each.name: each for each in api.entries()}
+    book = ledger.made(api.url)
     for name in _names(made.name):
-        there = entries.get(f"{name}:latest")
-        if there and derived.same(api.show(name), base, made, drafter):
+        there, ours = entries.get(full(name)), book.get(name)
+        if there is None or ours is None or ours.digest != there.digest:
+            ours = None
+        moved = ours is not None and ours.base_digest != base_digest
+        if there and not moved and derived.same(api.show(name), base, made, drafter):
             return _ready(name, there, base, drafter, new=False)
-        if there is None or _is_ours(api, name, there):
-            return _created(api, msgspec.structs.replace(made, name=name), base, drafter, progress)
+        if there is None or ours:
+            named = msgspec.structs.replace(made, name=name)
+            _create(api, named, base, drafter, progress)
+            there = _noted(api, name, base=made.base, base_digest=base_digest)
+            return _ready(name, there, base, drafter, new=True)
     raise RuntimeFailed(f"Ollama has {MOST_NAMES} models named like {made.name!r} already", command="ollama list")
 
 
@@ -132,7 +139,7 @@ def _is_ours(api: Api, name: str, there: Entry) -> bool:
     return known is not None and known.digest == there.digest
 
 
-def _created(api: Api, made: Recipe, base: Shown, drafter: str | None, progress: Progress) -> Ready:
+def _create(api: Api, made: Recipe, base: Shown, drafter: str | None, progress: Progress) -> None:
     """Make it, and look what was made."""
     if drafter and made.drafter:
         label = f"sending {made.drafter.name}"
@@ -151,16 +158,14 @@ def _created(api: Api, made: Recipe, base: Shown, drafter: str | None, progress:
         raise RuntimeFailed(
             f"Ollama made {made.name} otherwise than it was told to", hint="if another program changed it, try again"
         )
-    there = _noted(api, made.name, base=made.base if made.files else "")
-    return _ready(made.name, there, base, drafter, new=True)
 
 
-def _noted(api: Api, name: str, *, sources: tuple[str, ...] = (), base: str = "") -> Entry:
+def _noted(api: Api, name: str, *, sources: tuple[str, ...] = (), base: str = "", base_digest: str = "") -> Entry:
     """Remember what was made just now."""
     there = api.entry(name)
     if there is None:
         raise RuntimeFailed(f"Ollama made {name}, and no longer has it", hint="another program may have removed it")
-    ledger.note(api.url, name, Made(digest=there.digest, sources=sources, base=base))
+    ledger.note(api.url, name, Made(digest=there.digest, sources=sources, base=base, base_digest=base_digest))
     return there
 
 
