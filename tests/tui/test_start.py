@@ -1,0 +1,165 @@
+"""How the wizard opens: what it imports and when, what it remembers, and what pipes get instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from advisor.errors import UsageError
+from advisor.tui import settings
+from advisor.tui.app import Wizard
+from advisor.tui.settings import Settings
+from tests.tui.drive import drive, settled, text
+from tests.tui.world import services
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GEMMA_ADVISOR_CONFIG", str(tmp_path))
+    return tmp_path
+
+
+# ---- Settings
+
+
+def test_no_file_is_fine(folder: Path) -> None:
+    assert settings.load() == Settings()
+
+
+def test_what_is_saved_is_loaded(folder: Path) -> None:
+    kept = Settings(theme="nord", use_case="coding", prefer="speed")
+    settings.save(kept)
+    assert settings.load() == kept
+    assert [path.name for path in folder.iterdir()] == ["wizard.toml"]
+
+
+def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.save(Settings(theme="nord"))
+    monkeypatch.setenv("GEMMA_ADVISOR_THEME", "dracula")
+    monkeypatch.setenv("GEMMA_ADVISOR_USE_CASE", "agents")
+    assert settings.load() == Settings(theme="dracula", use_case="agents")
+
+
+@pytest.mark.parametrize("content", ["theme = ", 'colour = "red"', "theme = 3", 'prefer = "both"', "\x00"])
+def test_a_broken_file_names_itself(folder: Path, content: str) -> None:
+    (folder / "wizard.toml").write_text(content)
+    with pytest.raises(UsageError) as raised:
+        settings.load()
+    assert "wizard.toml" in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_folder_that_cannot_be_written(folder: Path) -> None:
+    (folder / "file").write_text("")
+    os.environ["GEMMA_ADVISOR_CONFIG"] = str(folder / "file" / "below")
+    with pytest.raises(UsageError, match="cannot be written"):
+        settings.save(Settings())
+
+
+def test_every_setting_has_a_sentence() -> None:
+    source = Path(settings.__file__).read_text(encoding="utf-8")
+    for name in Settings.__struct_fields__:
+        assert re.search(rf'    {name}: [^\n]+\n    """[A-Z`]', source), name
+
+
+def test_a_theme_is_remembered(folder: Path) -> None:
+    app = Wizard(services=services("rtx-4090"), options=settings.load())
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        app.theme = "nord"
+        await settled(pilot)
+
+    drive(app, script)
+    assert settings.load().theme == "nord"
+
+
+def test_an_unknown_theme_and_use_case_do_not_keep_it_from_opening(folder: Path) -> None:
+    app = Wizard(services=services("rtx-4090"), options=Settings(theme="beige", use_case="knitting"), remember=False)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        assert app.theme == "advisor-dark"
+        assert "knitting" in text(app)
+
+    drive(app, script)
+
+
+# ---- Imports
+
+
+def test_textual_is_imported_below_tui_only() -> None:
+    for path in (ROOT / "advisor").rglob("*.py"):
+        if "tui" not in path.parts:
+            assert not re.search(r"^\s*(from|import) textual", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+def test_the_state_and_the_plain_wizard_need_no_textual() -> None:
+    code = "import sys, advisor.tui.state, advisor.tui.plain, advisor.tui.entry; sys.exit('textual' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_first_screen_imports_only_itself() -> None:
+    """What it imports is what the first paint waits for."""
+    code = "import sys, advisor.tui.app, advisor.tui.screens.answer; print(*sorted(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(shown.stdout.split())
+    assert not imported & {
+        "httpx",
+        "huggingface_hub",
+        "numpy",
+        "gguf",
+        "llama_cpp",
+        "starlette",
+        "textual.widgets._markdown",
+    }
+    assert not {name for name in imported if name.startswith("advisor.tui.screens.")} - {"advisor.tui.screens.answer"}
+
+
+# ---- Without a terminal
+
+
+def advisor(*argv: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "advisor", *argv],
+        input=given, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+def test_a_pipe_gets_what_to_type() -> None:
+    shown = advisor()
+    assert shown.returncode == 0
+    assert "advisor recommend" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_plain_asks_the_same(folder: Path) -> None:
+    shown = advisor("--plain", given="2\ncoding\n3\n16384\n4\nquality\n5\nRTX 4090, 64GB\n6\n1\nq\n")
+    assert shown.returncode == 0, shown.stderr
+    line = "advisor recommend --use-case coding --context 16384 --prefer quality --simulate 'RTX 4090, 64GB'"
+    assert line in shown.stdout
+    assert "nothing can be started here" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert not re.search("[█▓▒▞─━]", shown.stdout), "a screen reader would spell it out"
+
+
+def test_plain_survives_nonsense_and_the_end_of_input(folder: Path) -> None:
+    shown = advisor("--plain", given="9\n2\nknitting\n3\n-5\n4\nboth\n5\nRTX 409O\n")
+    assert shown.returncode == 130
+    assert "Traceback" not in shown.stderr
+    assert "Did you mean" in shown.stdout
+
+
+def test_plain_says_the_figures_of_the_shell_line(folder: Path) -> None:
+    shown = advisor("--plain", given="5\nRTX 4090, 64GB\nq\n").stdout
+    found = json.loads(advisor("recommend", "--json", "--simulate", "RTX 4090, 64GB").stdout)["recommendations"][0]
+    assert f"Speed: {found['speed']['decode_tokens_per_s']:.0f} tokens per second" in shown
+    assert found["name"] in shown
