@@ -201,7 +201,11 @@ class Library:
         if data is None:
             blob = digest.replace(":", "-")
             raise Refused(f"open <models>/blobs/{blob}: no such file or directory", status)
-        if not data.startswith(b"GGUF"):
+        try:
+            known = facts(data)
+        except (ValueError, IndexError):
+            known = {}
+        if not known:
             raise Refused("supplied file was not in GGUF format", status)
 
     def _checked(self, digest: str) -> Layer:
