@@ -75,6 +75,9 @@ class Client:
         key: what the server wants as its API key; where none is given, $ADVISOR_API_KEY.
     """
 
+    counts_live = True
+    """Whether requests may ask for `timings_per_token`."""
+
     def __init__(self, base_url: str, model: str, *, cause: Cause | None = None, key: str | None = None) -> None:
         self._model = model
         self._cause = cause or (lambda: RuntimeFailed(f"the server at {base_url} does not answer"))

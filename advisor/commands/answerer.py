@@ -21,7 +21,7 @@ from advisor.launching import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, Order
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session
-from backends.base import Backend, Model, Options
+from backends.base import Backend, Model, Options, load
 
 CONTEXT_STEP = 4096
 BYTES_PER_TOKEN = 2
@@ -55,7 +55,7 @@ class Answerer:
 
     def gain(self, prompt: str, timings: Timings, *, raw: bool) -> float | None:
         """The drafter's speed against plain decoding, for this very prompt; None where requests cannot choose."""
-        if not timings.draft_n or self.backend.name != NATIVE:
+        if not timings.draft_n or not self.backend.drafts_per_request:
             return None
         length = comparable(timings.predicted_n or 0, timings.predicted_per_second)
 
@@ -116,7 +116,7 @@ def _request(order: Order, session: Session) -> dict[str, Any]:
     given = {"--drafter": order.drafter, "--threads": order.threads, "--gpu-layers": order.gpu_layers}
     late = [option for option, value in given.items() if value is not None]
     drafts = order.draft_tokens if order.use_drafter else 0
-    if drafts is not None and session.backend != NATIVE:
+    if drafts is not None and not load(session.backend).drafts_per_request:
         late.append("--draft-tokens" if order.use_drafter else "--no-drafter")
     if late:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,16 +219,17 @@ class Chat:
 
         assert self._client is not None  # noqa: S101 - set by `connected`
         footer, printer = Footer(), Printer(quiet=False)
-        options = self._sampling | ({"timings_per_token": True} if footer.possible else {})
+        live = footer.possible and self._client.counts_live
+        options = self._sampling | ({"timings_per_token": True} if live else {})
         events = self._client.chat([*self.messages, {"role": "user", "content": question}], **options)
-        said, counted, stopped = "", None, False
+        said, counted, stopped, pace = "", None, False, Pace()
         try:
             footer.show("reading ... (ctrl-c stops)")
             for event in events:
                 counted = event.timings or counted
                 if not isinstance(event, Done):
                     said += _shown(printer, event)
-                    footer.show(live_words(event))
+                    footer.show(live_words(event, pace.step()))
         except KeyboardInterrupt:
             stopped = True
         finally:
@@ -292,11 +294,25 @@ def _shown(printer: Printer, piece: Text) -> str:
     return "" if piece.thought else piece.text
 
 
-def live_words(piece: Text) -> str:
+class Pace:
+    """How fast pieces come, for servers that count at the end only: nearly all send each token as one."""
+
+    def __init__(self) -> None:
+        self._pieces, self._first = 0, 0.0
+
+    def step(self) -> float:
+        """One more piece; returns how many came per second."""
+        now = time.monotonic()
+        self._first = self._first or now
+        self._pieces += 1
+        return (self._pieces - 1) / (now - self._first) if now > self._first else 0.0
+
+
+def live_words(piece: Text, pace: float) -> str:
     """What the footer says while an answer comes."""
     doing = "thinking" if piece.thought else "answering"
-    counted = f", {timings_words(piece.timings)}" if piece.timings else ""
-    return f"{doing}{counted} (ctrl-c stops)"
+    counted = timings_words(piece.timings) if piece.timings else f"about {pace:,.0f} tokens/s" if pace else ""
+    return ", ".join(filter(None, (doing, counted))) + " (ctrl-c stops)"
 
 
 def timings_words(timings: Timings) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from advisor import demo, sessions
 from advisor.client import Done, Text, Timings, running
-from advisor.commands.chat import SAMPLING, Chat
+from advisor.commands.chat import SAMPLING, Chat, live_words
 from advisor.errors import Interrupted, RuntimeFailed, UsageError
+from advisor.footer import Footer
 from advisor.sessions import Session
 from backends.base import Endpoint, Options, Stats, load
 from backends.native import Native
@@ -31,6 +33,8 @@ class Counted(Native):
 
 class Replies:
     """A client that answers as told, and remembers what it was asked."""
+
+    counts_live = True
 
     def __init__(self, *answers: Callable[[], Events]) -> None:
         self.answers = list(answers)
@@ -175,3 +179,22 @@ def test_what_is_shown_live_comes_with_every_piece(backend: str, request: pytest
     drafted = [each.draft_n_accepted or 0 for each in timings if each]
     assert drafted[-1] > 0 and drafted == sorted(drafted)
     assert timings[-1] is not None and timings[-1].predicted_per_second
+
+
+def test_the_row_at_the_bottom_counts_where_the_server_does_not() -> None:
+    piece = Text(text="x")
+    assert live_words(piece, 0.0) == "answering (ctrl-c stops)"
+    assert live_words(Text(text="x", thought=True), 41.3) == "thinking, about 41 tokens/s (ctrl-c stops)"
+    assert live_words(msgspec.structs.replace(piece, timings=DONE.timings), 1.0) == (
+        "answering, 64 tokens, 41.2 tokens/s, 70 % accepted (ctrl-c stops)"
+    )
+
+
+def test_a_server_is_only_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Footer, "possible", property(lambda _: True))
+    monkeypatch.setattr(Footer, "show", lambda *_, **__: None)
+    for counts in (True, False):
+        made, replies = chat(says("yes"))
+        replies.counts_live = counts
+        made.run(iter(["?"]))
+        assert ("timings_per_token" in replies.options[0]) is counts
