@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "one answer",
     "chat": "a conversation in the terminal",
     "trial": "with and without the drafter: measured here, decided, remembered",
+    "calibrate": "memory bandwidth and the cost of several tokens at once, measured",
     "cost": "what a million tokens costs here, and against hosted prices",
     "ps": "what runs",
     "stop": "end what runs",

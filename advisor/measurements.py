@@ -91,6 +91,8 @@ class Measurement(Record, frozen=True, kw_only=True, forbid_unknown_fields=False
     prefill_tokens_per_s: float | None = None
     first_token_s: float | None = None
     memory_bytes: int | None = None
+    bytes_per_s: float | None = None
+    """Of a calibration: bandwidth."""
     expected_tokens_per_s: float | None = None
     expected_bytes: int | None = None
     hardware: tuple[str, ...] = ()

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from advisor import catalog, measurements
+from advisor import calibration, catalog, measurements
 from advisor.errors import unknown_name
 from advisor.measurements import Measurement
 from advisor.trial_words import length_in_words
+from advisor.units import format_rate
 
 SHOWN = 40
 
@@ -97,7 +98,9 @@ def _history(found: Iterable[Measurement], *, as_json: bool) -> None:
 
 def _is_result(one: Measurement) -> bool:
     """Of a trial, its decision about all work together; of others, everything."""
-    return one.source not in ("trial", "imported") or (not one.kind and one.chosen)
+    if one.source == "calibration":
+        return one.kind == calibration.MEMORY
+    return one.source == "launch" or (not one.kind and one.chosen)
 
 
 def _subject(one: Measurement) -> str:
@@ -107,7 +110,7 @@ def _subject(one: Measurement) -> str:
 def _result(one: Measurement) -> str:
     rate = f"{one.tokens_per_s:,.1f} tokens/s"
     if one.source == "calibration":
-        return f"{one.kind}: {rate}"
+        return f"main memory is read at {format_rate(round(one.bytes_per_s or 0))}"
     if one.source == "launch":
         expected = f", {one.expected_tokens_per_s:,.1f} expected" if one.expected_tokens_per_s else ""
         return (

@@ -1,0 +1,205 @@
+"""What this machine is good for, measured in a minute: memory bandwidth, and the cost of 1 to 16 tokens at once.
+
+The second is what drafting rests on: verifying a draft is one step with several rows. It is timed with the runtime that
+is installed here, on the embedded model and on two layers with the widths of the 12B, and kept with the hardware's
+fingerprint and the runtime's build.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from advisor import measurements
+from advisor.errors import NoBackend, RuntimeFailed
+from advisor.machine import Machine, Record
+from advisor.measurements import FileId, Measurement
+
+SCHEMA = "advisor.calibrate/1"
+RUNTIME = "native"
+DEMO, LIKE_12B = "demo", "two layers of 12b"
+DEMO_S, LIKE_12B_S = 8.0, 25.0
+PATIENCE_S = 120.0
+MEMORY = "memory"
+ROWS = "rows"
+
+
+class Costs(Record, frozen=True, kw_only=True):
+    """Of one model. `seconds`: of a step by its rows, medians of `times`; `bytes`: of the model's file, about what one
+    step of a single row reads."""
+
+    model: str
+    seconds: dict[int, float]
+    times: int
+    bytes: int
+
+    @property
+    def relative(self) -> dict[int, float]:
+        """Costs in steps of a single row."""
+        return {rows: taken / self.seconds[1] for rows, taken in self.seconds.items()}
+
+    @property
+    def bytes_per_s(self) -> float:
+        """At which weights go by in a step of one row."""
+        return self.bytes / self.seconds[1]
+
+
+class Calibration(Record, frozen=True, kw_only=True):
+    """`memory_bytes_per_s`: main memory read by all cores; None where it cannot be measured."""
+
+    machine: str
+    build: str
+    memory_bytes_per_s: int | None
+    costs: tuple[Costs, ...]
+
+
+def run(machine: Machine) -> Iterator[str | Calibration]:
+    """Measure and keep it; yields what begins, in words, and last what was found.
+
+    Raises:
+        NoBackend: the runtime is not here.
+        RuntimeFailed: it failed, or what was found cannot be kept.
+    """
+    if not any(each.name == RUNTIME and each.available for each in machine.backends):
+        raise NoBackend("calibrating needs the native engine, which is not installed", command="advisor doctor")
+    yield "reading main memory"
+    rate = memory_rate(machine)
+    yield "decoding with the embedded model"
+    costs = [_demo_costs()]
+    yield "decoding with two layers of the 12B's width"
+    costs.append(_wide_costs())
+    found = Calibration(
+        machine=measurements.fingerprint(machine),
+        build=measurements.build_of(machine, RUNTIME),
+        memory_bytes_per_s=rate,
+        costs=tuple(costs),
+    )
+    measurements.keep(*kept(found, machine))
+    yield found
+
+
+def memory_rate(machine: Machine) -> int | None:
+    """Bytes per second; the machine's own reading where it was taken already."""
+    if machine.basis.get("memory.bandwidth_bytes_per_s") == "measured":
+        return machine.memory.bandwidth_bytes_per_s
+    from advisor.probes import readtest  # noqa: PLC0415
+
+    try:
+        found = readtest.measure(machine.cpu.cores, 0, machine.memory.available_bytes)
+    except (OSError, ValueError, AttributeError, RuntimeError, MemoryError):
+        return None
+    return int(found.rate) if found else None
+
+
+def _demo_costs() -> Costs:
+    from advisor import demo  # noqa: PLC0415
+
+    return _timed(DEMO, demo.pair(drafter=False).target, DEMO_S)
+
+
+def _wide_costs() -> Costs:
+    from backends.native import synthetic  # noqa: PLC0415 - numpy
+
+    with tempfile.TemporaryDirectory(prefix="advisor-calibrate-") as folder:
+        model = Path(folder) / "wide.gguf"
+        try:
+            synthetic.write(model)
+        except OSError as error:
+            raise RuntimeFailed(
+                f"no room for a test model of 280 MB in {folder}: {error.strerror}", hint="set TMPDIR to another folder"
+            ) from None
+        return _timed(LIKE_12B, model, LIKE_12B_S)
+
+
+def _timed(name: str, model: Path, seconds: float) -> Costs:
+    """Time it in a process of its own, which ends with this one."""
+    argv = [sys.executable, "-P", "-m", "backends.native.rows", str(model), str(seconds)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S + seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeFailed(
+            f"decoding with {name} took longer than {PATIENCE_S:.0f} s", hint="is this machine busy?"
+        ) from None
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise RuntimeFailed(f"decoding with {name} failed: {last}", command="advisor doctor") from None
+    rows = {int(count): float(taken) for count, taken in found["rows"].items()}
+    return Costs(model=name, seconds=rows, times=int(found["times"]), bytes=int(found["bytes"]))
+
+
+# ---- Remembered
+
+
+def kept(found: Calibration, machine: Machine) -> list[Measurement]:
+    """As measurements: one for the memory, one for each number of rows of each model."""
+
+    def one(kind: str, model: str, size: int, **fields: Any) -> Measurement:
+        return Measurement(
+            source="calibration",
+            date=date,
+            model=model,
+            target=FileId(name=model, size=size),
+            backend=RUNTIME,
+            build=found.build,
+            machine=found.machine,
+            drivers=measurements.drivers(machine),
+            hardware=measurements.hardware(machine),
+            kind=kind,
+            **fields,
+        )
+
+    date = measurements.now()
+    entries = [
+        one(f"{ROWS} {rows}", costs.model, costs.bytes, tokens_per_s=rows / taken, n=costs.times, draft_tokens=rows - 1)
+        for costs in found.costs
+        for rows, taken in costs.seconds.items()
+    ]
+    if found.memory_bytes_per_s:
+        entries.append(one(MEMORY, "", 0, tokens_per_s=0.0, bytes_per_s=float(found.memory_bytes_per_s)))
+    return entries
+
+
+def recalled(machine: Machine) -> Calibration | None:
+    """The last calibration of this hardware with this build of the runtime."""
+    build = measurements.build_of(machine, RUNTIME)
+    found = [
+        one
+        for one in measurements.recall(measurements.fingerprint(machine))
+        if one.source == "calibration" and one.build == build
+    ]
+    if not found:
+        return None
+    last = [one for one in found if one.date == found[-1].date]
+    memory = next((one.bytes_per_s for one in last if one.kind == MEMORY), None)
+    steps = [one for one in last if one.kind.startswith(ROWS)]
+    return Calibration(
+        machine=found[-1].machine,
+        build=build,
+        memory_bytes_per_s=int(memory) if memory else None,
+        costs=tuple(
+            Costs(
+                model=name,
+                seconds={
+                    one.draft_tokens + 1: (one.draft_tokens + 1) / one.tokens_per_s
+                    for one in steps
+                    if one.model == name
+                },
+                times=next(one.n for one in steps if one.model == name),
+                bytes=next(one.target.size for one in steps if one.model == name),
+            )
+            for name in dict.fromkeys(one.model for one in steps)
+        ),
+    )
+
+
+def is_wanted(machine: Machine) -> bool:
+    """Whether the wizard should offer it: never done here with this build, and the runtime is there."""
+    there = any(each.name == RUNTIME and each.available for each in machine.backends)
+    return there and not machine.simulated and recalled(machine) is None

@@ -1,0 +1,96 @@
+"""`advisor calibrate`: what this machine is good for, measured in a minute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from advisor import calibration, catalog
+from advisor.calibration import Calibration
+from advisor.commands.launch import ended_by_signals
+from advisor.detection import detect
+from advisor.progress import busy
+from advisor.units import format_rate
+
+EPILOG = """\b
+Examples:
+  advisor calibrate
+  advisor calibrate --show --json
+
+\b
+Nothing is fetched; a test model of 280 MB is written to the temporary folder
+and removed. Exit codes: 0 done, 4 no engine, 6 it failed, 130 interrupted.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--show", is_flag=True, help="The last calibration, without measuring.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.calibrate/1).")
+def command(*, show: bool, as_json: bool) -> None:
+    """Measure memory bandwidth and the cost of decoding 1 to 16 tokens at once, and remember it.
+
+    The latter is what a drafter's gain rests on: verifying a draft is one step with several rows.
+    """
+    machine = detect(catalog.load().devices.values())
+    if show:
+        found = calibration.recalled(machine)
+        if found is None and not as_json:
+            click.echo("not calibrated yet with this hardware and runtime: `advisor calibrate` does")
+            return
+    else:
+        with ended_by_signals():
+            found = measured(machine)
+    if as_json:
+        click.echo(msgspec.json.encode(document(found)))
+    elif found is not None:
+        for line in lines(found):
+            click.echo(line)
+
+
+def measured(machine: Any) -> Calibration:
+    steps = calibration.run(machine)
+    what: str | Calibration = next(steps)
+    while isinstance(what, str):
+        with busy(what):
+            what = next(steps)
+    return what
+
+
+def document(found: Calibration | None) -> dict[str, Any]:
+    """`advisor.calibrate/1`; `costs` empty where nothing was measured."""
+    if found is None:
+        return {"schema": calibration.SCHEMA, "machine": None, "build": None, "memory_bytes_per_s": None, "costs": []}
+    return {
+        "schema": calibration.SCHEMA,
+        "machine": found.machine,
+        "build": found.build,
+        "memory_bytes_per_s": found.memory_bytes_per_s,
+        "costs": [
+            {
+                "model": each.model,
+                "file_bytes": each.bytes,
+                "bytes_per_s": round(each.bytes_per_s),
+                "times": each.times,
+                "rows": [
+                    {"rows": rows, "seconds": taken, "steps": round(each.relative[rows], 3)}
+                    for rows, taken in sorted(each.seconds.items())
+                ],
+            }
+            for each in found.costs
+        ],
+    }
+
+
+def lines(found: Calibration) -> list[str]:
+    """In words: bandwidth, and costs in steps of a single token."""
+    told = []
+    if found.memory_bytes_per_s:
+        told.append(f"main memory is read at {format_rate(found.memory_bytes_per_s)}")
+    for each in found.costs:
+        rate = format_rate(round(each.bytes_per_s))
+        told += ["", f"{each.model}: a token takes {1000 * each.seconds[1]:.2f} ms, weights go by at {rate}"]
+        told.append("tokens at once    " + "".join(f"{rows:6d}" for rows in sorted(each.seconds)))
+        told.append("in plain steps    " + "".join(f"{each.relative[rows]:6.2f}" for rows in sorted(each.seconds)))
+    return told
