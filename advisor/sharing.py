@@ -101,10 +101,13 @@ def export(path: Path, found: Iterable[Measurement], catalog: Catalog) -> int:
     Raises:
         RuntimeFailed: there is nothing to write, or it cannot be written.
     """
+    public = public_files(catalog)
     shared = tuple(
         as_shared(one)
         for one in found
-        if one.source == "trial" and one.model in catalog.models and one.tokens_per_s > 0
+        if one.source == "trial"
+        and one.tokens_per_s > 0
+        and {one.target.name, (one.drafter or one.target).name} <= public
     )
     if not shared:
         raise RuntimeFailed(

@@ -9,7 +9,7 @@ import click
 
 from advisor.errors import unknown_name
 
-SCHEMAS = {"recommend": "advisor.report", "trial": "advisor.trial_document"}
+SCHEMAS = {"recommend": "advisor.report", "trial": "advisor.trial_document", "measurements": "advisor.sharing"}
 """Modules with a `json_schema`, by the command whose document it describes."""
 
 
@@ -17,7 +17,8 @@ SCHEMAS = {"recommend": "advisor.report", "trial": "advisor.trial_document"}
 @click.argument("name", default="recommend", metavar="[COMMAND]")
 @click.option("--json", "as_json", is_flag=True, help="Accepted for symmetry: the output is JSON in any case.")
 def command(name: str, *, as_json: bool) -> None:  # noqa: ARG001 - see its help
-    """Print the JSON Schema (2020-12) of what `advisor recommend --json` prints, or `advisor trial --json`."""
+    """Print the JSON Schema (2020-12) of what `advisor recommend --json` prints; also of COMMAND `trial`, and of the
+    file of shared `measurements`."""
     if name not in SCHEMAS:
         raise unknown_name("schema", name, SCHEMAS, command="advisor schema --help")
     click.echo(json.dumps(importlib.import_module(SCHEMAS[name]).json_schema(), indent=2))

@@ -18,7 +18,7 @@ from backends.native.target import Target
 ROWS = range(1, 17)
 DEPTH = 64
 MOST_PASSES = 40
-WARM = 2
+WARM = 1
 
 
 def measure(model: Path, seconds: float) -> dict[int, list[float]]:

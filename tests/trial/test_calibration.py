@@ -35,7 +35,8 @@ def test_it_measures_and_is_recalled(store: Path, brief: None) -> None:
     assert found.memory_bytes_per_s == 10**10
     demo, wide = found.costs
     assert demo.seconds.keys() == wide.seconds.keys() == set(range(1, 17))
-    assert wide.seconds[1] > demo.seconds[1] / 4  # twenty times the weights; a busy moment may hide much of it
+    assert wide.bytes > 10 * demo.bytes
+    assert all(taken > 0 for taken in (*demo.seconds.values(), *wide.seconds.values()))
     assert wide.relative[1] == 1
     again = calibration.recalled(HERE)
     assert again is not None
