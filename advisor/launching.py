@@ -190,7 +190,7 @@ def _own_file(order: Order) -> Setup:
 
 def _of_catalogue(order: Order, *, strict: bool) -> Setup:
     """A size of the catalogue, or the recommendation, with the files that it needs."""
-    from advisor import store, subject  # noqa: PLC0415
+    from advisor import pairing, store, subject  # noqa: PLC0415
 
     where = _site(order)
     order = _recommended(order, where)
@@ -204,8 +204,9 @@ def _of_catalogue(order: Order, *, strict: bool) -> Setup:
     tagged = about.quant_record.tags.get(where.backend.name)
     # What the backend's own library has comes from there, whole; the drafter it has not.
     files = store.locate([one for one in wanted if one.role == "drafter" or not tagged], strict=strict)
-    drafter = store.at(files, "drafter") or (order.drafter if found.draft else None)
-    setup = _placed(order, found, store.at(files, "target") or Path(about.file), drafter)
+    if order.drafter is not None and found.draft:
+        files = (*files, pairing.as_given(order.drafter, qat=about.quant_record.qat).file)
+    setup = _placed(order, found, store.at(files, "target") or Path(about.file), store.at(files, "drafter"))
     own = profile.sampling
     sampling = {"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)}
     model = msgspec.structs.replace(

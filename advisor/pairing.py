@@ -39,6 +39,14 @@ class Match(Record, frozen=True, kw_only=True):
     def note(self) -> str:
         return UNLIKE if self.alike is False else ""
 
+    @property
+    def file(self) -> File:
+        """As one of the files of a choice."""
+        name = self.path.name
+        return File(
+            role="drafter", repo="", file=name, size=self.size, path=self.path, source=self.source, note=self.note
+        )
+
 
 def of(target: Path, given: Path | None) -> Match | None:
     """The drafter that the user gave, as it is, or the best one that is here.
@@ -46,11 +54,17 @@ def of(target: Path, given: Path | None) -> Match | None:
     Raises:
         RuntimeFailed: the file given is missing or damaged. Whether it belongs to the target is for `gguf.pair` to say.
     """
-    if given is None:
-        return find(target)
-    header = gguf.read(given)
-    kind = alike(gguf.read(target), header)
-    return Match(path=given, source=GIVEN, size=header.total_bytes, alike=kind)
+    return find(target) if given is None else as_given(given, qat=is_qat(gguf.read(target)))
+
+
+def as_given(drafter: Path, *, qat: bool | None) -> Match:
+    """A drafter that the user gave. `qat`: whether its target is a QAT file.
+
+    Raises:
+        RuntimeFailed: it is missing or damaged.
+    """
+    header = gguf.read(drafter)
+    return Match(path=drafter, source=GIVEN, size=header.total_bytes, alike=_same(qat, is_qat(header)))
 
 
 def find(target: Path) -> Match | None:
@@ -78,8 +92,11 @@ def _match(found: shelves.Shelved, model: Header) -> Match | None:
 
 def alike(model: Header, drafter: Header) -> bool | None:
     """Whether both are QAT files or neither is; None where the names and metadata of one do not tell."""
-    kinds = is_qat(model), is_qat(drafter)
-    return None if None in kinds else kinds[0] == kinds[1]
+    return _same(is_qat(model), is_qat(drafter))
+
+
+def _same(one: bool | None, other: bool | None) -> bool | None:
+    return None if one is None or other is None else one is other
 
 
 def is_qat(header: Header) -> bool | None:
@@ -98,8 +115,4 @@ def files(target: Path, drafter: Match | None) -> tuple[File, ...]:
     """Both as files that are here, for those who list them."""
     size = gguf.read_whole(target).total_bytes
     own = File(role="target", repo="", file=target.name, size=size, path=target, source=GIVEN)
-    if drafter is None:
-        return (own,)
-    other = File(role="drafter", repo="", file=drafter.path.name, size=drafter.size, path=drafter.path,
-                 source=drafter.source, note=drafter.note)  # fmt: skip
-    return own, other
+    return (own, drafter.file) if drafter else (own,)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor import launching, pairing
+from advisor import catalog, launching, pairing, subject
 from advisor.commands import launch
 from advisor.errors import RuntimeFailed
 from advisor.launching import Order
+from tests.bench.memory import write_pair
 from tests.engine import random_pair
 
 QAT_REPO = "models--unsloth--gemma-4-demo-it-qat-GGUF"
@@ -129,3 +130,34 @@ def test_one_that_is_given_is_checked(home: Path, own: Path, drafter: bytes) -> 
     for wrong, said in ((other, "1536 .E2B."), (own, "is no drafter"), (home / "none.gguf", "no file")):
         with pytest.raises(RuntimeFailed, match=said):
             launching.configure(Order(model=str(mine), backend="native", drafter=wrong))
+
+
+def test_one_that_is_given_for_a_size_of_the_catalogue(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    model = catalog.load().model("e2b")
+    pair = write_pair(home, model, "Q4_0", pure=True)
+    quant = next(quant for quant in model.quants if quant.qat)
+    for repository, note in (("x-it-GGUF", pairing.UNLIKE), ("x-it-qat-GGUF", "")):
+        given = home / repository / "mtp.gguf"
+        given.parent.mkdir()
+        given.symlink_to(pair.drafter)
+        order = Order(model="e2b", quant=quant.name, backend="native", drafter=given)
+        setup = launching.configure(order, strict=False)
+        assert setup.model.drafter == given and [file.role for file in setup.files] == ["target", "drafter"]
+        assert (setup.files[1].source, setup.files[1].note) == ("given", note)
+    with pytest.raises(RuntimeFailed, match=r"2560 \(E4B\)"):
+        launching.configure(Order(model="e2b", backend="native", drafter=_wide(home, 2560)), strict=False)
+
+
+def _wide(home: Path, width: int) -> Path:
+    path = home / f"wide-{width}.gguf"
+    random_pair.write_drafter(path, backbone=width)
+    return path
+
+
+def test_the_catalogues_drafters_are_qat_where_their_targets_are() -> None:
+    for model in catalog.load().models.values():
+        for quant in model.quants:
+            draft = subject.usual_draft(subject.from_catalogue(model, quant.name))
+            assert draft is not None
+            assert draft.file.qat == quant.qat or not any(file.qat == quant.qat for file in model.drafter.files)
