@@ -58,7 +58,7 @@ def choice(setup: Setup, short: int, *, on_gpu: bool = False) -> tuple[Order, in
     for one in _steps(order, setup, found):
         then = _tried(one, setup)
         if then is not None and _held(then, on_gpu=on_gpu) <= most:
-            return one, _held(then) + _held(then, on_gpu=True)
+            return one, then.placement.device_bytes + then.placement.host_bytes
     return None
 
 
