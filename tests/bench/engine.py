@@ -107,7 +107,7 @@ def fixed(bench: Bench) -> Iterator[Bar]:
 
 def shapes(bench: Bench) -> Iterator[Bar]:
     """A pair of a real model's shapes: what a naive loop loses is little there, and what a kernel costs is much."""
-    real = bench._replace(pair=Pair(*random_gguf.pair("e2b")), cases=REAL_CASES, rounds=REAL_ROUNDS, tokens=REAL_TOKENS)
+    real = bench._replace(pair=random_gguf.pair("e2b"), cases=REAL_CASES, rounds=REAL_ROUNDS, tokens=REAL_TOKENS)
     return level(real, "E2B's shapes", (0, *LENGTHS))
 
 

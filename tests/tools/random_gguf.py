@@ -20,10 +20,13 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
 from advisor.catalog import load
+from advisor.profile import ModelProfile
 from backends.native import compile as wheel
+from tests.engine.random_pair import Pair
 from tests.tools.header_gguf import Tensor, drafter_tensors, target_tensors, write_drafter, write_target
 
 QUANT = "Q4_0"
+SPARE = 1.2
 CHUNK = 1 << 20
 """Blocks that are made at a time."""
 SPREAD = {Type.Q4_0: 4.6, Type.Q8_0: 73.9}
@@ -67,34 +70,44 @@ def fill(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
                 left -= min(left, CHUNK)
 
 
-def pair(model: str) -> tuple[Path, Path]:
-    """Target and drafter of one of the catalogue's sizes, at 4 bits as Unsloth's QAT files have them.
+def write(folder: Path, model: ModelProfile) -> Pair:
+    """Target and drafter at 4 bits, as Unsloth's QAT files have them."""
+    made = named(folder)
+    write_target(made.target, model, QUANT, pure=True, vocabulary=True)
+    fill(made.target, target_tensors(model.architecture, QUANT, pure=True), seed=1)
+    write_drafter(made.drafter, model, QUANT, pure=True, vocabulary=True)
+    fill(made.drafter, drafter_tensors(model.drafter, model.architecture, QUANT, pure=True), seed=2)
+    return made
+
+
+def named(folder: Path) -> Pair:
+    return Pair(folder / "target.gguf", folder / "drafter.gguf")
+
+
+def pair(name: str) -> Pair:
+    """One of the catalogue's sizes, written into the cache where it is not there yet.
 
     Raises:
-        SystemExit: the disk has no room for them.
+        SystemExit: the disk has no room for it.
     """
-    folder = wheel.cache() / "random" / f"{model}-{QUANT}"
-    found = folder / "target.gguf", folder / "drafter.gguf"
+    folder = wheel.cache() / "random" / f"{name}-{QUANT}"
     if folder.is_dir():
-        return found
-    profile = load().models[model]
-    target = target_tensors(profile.architecture, QUANT, pure=True)
-    drafter = drafter_tensors(profile.drafter, profile.architecture, QUANT, pure=True)
+        return named(folder)
+    model = load().models[name]
+    tensors = target_tensors(model.architecture, QUANT, pure=True)
+    tensors += drafter_tensors(model.drafter, model.architecture, QUANT, pure=True)
+    needed = sum(tensor.size for tensor in tensors)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    needed = sum(tensor.size for tensor in target + drafter)
-    if shutil.disk_usage(folder.parent).free < 1.2 * needed:
+    if shutil.disk_usage(folder.parent).free < SPARE * needed:
         raise SystemExit(f"{folder.parent} has no room for a pair of {needed >> 20} MiB")
-    wheel.say(f"Writing {model} with random weights, once: {needed >> 20} MiB in {folder}")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        made = Path(name) / "made"
+    wheel.say(f"Writing {name} with random weights, once: {needed >> 20} MiB in {folder}")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "made"
         made.mkdir()
-        write_target(made / found[0].name, profile, QUANT, pure=True, vocabulary=True)
-        fill(made / found[0].name, target, seed=1)
-        write_drafter(made / found[1].name, profile, QUANT, pure=True, vocabulary=True)
-        fill(made / found[1].name, drafter, seed=2)
+        write(made, model)
         made.rename(folder)
-    return found
+    return named(folder)
 
 
 if __name__ == "__main__":
-    print(pair(sys.argv[1])[0].parent)
+    print(pair(sys.argv[1]).target.parent)
