@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -27,10 +27,17 @@ from advisor.tui.themes import OWN
 from advisor.tui.widgets.shell_line import ShellLine
 
 if TYPE_CHECKING:
+    from advisor.launching import Order
     from advisor.sessions import Session
+    from advisor.tui.live import Live
+    from advisor.tui.start import Start
+    from advisor.tui.tryout import Tryout
 
 DEBOUNCE_S = 0.06
 """Keys that come faster than this count as one change."""
+
+PATIENCE_S = 8.0
+"""Longest that leaving waits for something to end."""
 
 Argv = tuple[str, ...]
 
@@ -42,6 +49,7 @@ class Wizard(App[Argv]):
         services: the world outside.
         options: the user's settings; `remember`: whether changes of them are written.
         choice: what to begin with, in place of the settings' defaults.
+        complaint: what was wrong with the settings; shown when it opens.
     """
 
     TITLE = "advisor"
@@ -57,6 +65,8 @@ class Wizard(App[Argv]):
     choice: reactive[Choice] = reactive(Choice)
     answer: reactive[Answer | None] = reactive(None)
     trouble: reactive[AdvisorError | None] = reactive(None)
+    live: reactive[Live | None] = reactive(None)
+    """What runs and is talked to."""
 
     def __init__(
         self,
@@ -65,8 +75,10 @@ class Wizard(App[Argv]):
         options: Settings | None = None,
         remember: bool = True,
         choice: Choice | None = None,
+        complaint: AdvisorError | None = None,
     ) -> None:
         super().__init__()
+        self.complaint = complaint
         self.services = services or Services()
         self.options = options or Settings()
         self.remember = remember
@@ -75,6 +87,10 @@ class Wizard(App[Argv]):
         """What the summary shows and may be started; None while something is in the way."""
         self.sessions: tuple[Session, ...] = ()
         """What ran when the first step was last shown."""
+        self.started: Start | None = None
+        """The last start, under way or over."""
+        self.tryout: Tryout | None = None
+        """The trial of what runs, under way or over."""
         self._soon: Timer | None = None
         first = choice or Choice(use_case=self.options.use_case, prefer=self.options.prefer)
         self.set_reactive(Wizard.choice, first)
@@ -86,6 +102,8 @@ class Wizard(App[Argv]):
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember_theme(theme.name))
         self.push_screen(route.build("answer"))
         self.look()
+        if self.complaint is not None:
+            notify(self, self.complaint)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Tokens that the themes of the terminal's own sixteen colours lack."""
@@ -143,6 +161,8 @@ class Wizard(App[Argv]):
         """To a step: back where it is open already, on otherwise."""
         if not self.may_go(step):
             return
+        if step == "chat" and self.live is None:
+            self.join(self.talkable[0])
         while len(self.screen_stack) > 1 and not isinstance(self.screen, Step):
             self.pop_screen()
         open_steps = [screen.STEP for screen in self.screen_stack if isinstance(screen, Step)]
@@ -154,6 +174,10 @@ class Wizard(App[Argv]):
 
     def may_go(self, step: str) -> bool:
         """Whether a step has something to show."""
+        if step == "start":
+            return self.errand is not None
+        if step in ("trial", "chat"):
+            return self.live is not None or (step == "chat" and bool(self.talkable))
         return step in ("answer", "backend") or self.answer is not None
 
     def action_machine(self) -> None:
@@ -185,14 +209,105 @@ class Wizard(App[Argv]):
         return super().check_action(action, parameters)
 
     def action_start(self) -> None:
-        """Do what the summary has confirmed: the wizard's next step where there is one, else `advisor launch` in the
-        terminal that the wizard leaves behind."""
-        if self.errand is None:
-            return
-        if any(place.id == "start" for place in route.ROUTE):
+        """Do what the summary has confirmed."""
+        if self.errand is not None:
             self.action_go("start")
+
+    def action_demo(self) -> None:
+        """The summary of the embedded pair: it is small, and here already."""
+        from advisor.tui.screens.summary import SummaryStep  # noqa: PLC0415
+
+        self.action_go("answer")
+        if isinstance(self.screen, Step):
+            self.push_screen(SummaryStep(demo=True))
+
+    # ---- What runs
+
+    @property
+    def corrected(self) -> Machine | None:
+        """The machine to start on, where the user has corrected what was detected."""
+        return self.machine if self.choice.gpu or self.choice.memory else None
+
+    @property
+    def talkable(self) -> tuple[Session, ...]:
+        """Sessions that ran before, and answer."""
+        return tuple(one for one in self.sessions if one.status == "running")
+
+    def begin(self, wanted: Order) -> None:
+        """Start an order; one that is under way ends first."""
+        from advisor.tui.start import Start  # noqa: PLC0415
+
+        if self.started is not None and not self.started.over:
+            self.started.cancel()
+        made = self.started = Start(wanted, self.services, then=lambda: self.call_later(self._runs, made))
+        self.tryout = None
+        made.begin()
+
+    def _runs(self, started: Start) -> None:
+        if started is self.started and started.live is not None:
+            self.live = started.live
+            self.refresh_bindings()
+
+    def join(self, session: Session) -> None:
+        """Talk to what ran before."""
+        from advisor.tui.live import Live  # noqa: PLC0415
+        from backends.base import load  # noqa: PLC0415
+
+        self.tryout = None
+        self.live = Live(session=session, backend=load(session.backend))
+
+    def end(self, then: Callable[[], object] = lambda: None) -> None:
+        """Stop what runs, in the background; `then` is called when it is gone."""
+        live = self.live
+        if live is None:
+            return
+        from advisor import sessions  # noqa: PLC0415
+
+        if self.tryout is not None:
+            self.tryout.abandon()
+
+        def gone(_: object) -> None:
+            self.live = None
+            self.sessions = tuple(one for one in self.sessions if one.name != live.session.name)
+            self.notify(f"{live.session.name} was stopped", markup=False)
+            then()
+
+        background(self, functools.partial(sessions.end, live.session, live.backend), gone, group="end")
+
+    def action_end(self) -> None:
+        """Stop what runs, and return to the first step."""
+        self.end(then=lambda: self.action_go("answer"))
+
+    async def action_quit(self) -> None:
+        """Leave. What is under way is stopped first; what runs is asked about."""
+        from advisor.tui.screens.leave import Leave  # noqa: PLC0415
+
+        if isinstance(self.screen, Leave):
+            return
+        if self.live is None:
+            self.leave()
         else:
-            self.exit(self.errand.argv)
+            self.push_screen(Leave(self.live.session), self.left)
+
+    def left(self, stop: bool | None) -> None:
+        """`stop`: what runs, too; None: stay."""
+        if stop:
+            self.end(then=self.leave)
+        elif stop is not None:
+            self.leave()
+
+    def leave(self) -> None:
+        """End, when nothing half-made is left."""
+        background(self, self.settle, lambda _: self.exit(), group="leave", otherwise=lambda _: self.exit())
+
+    def settle(self) -> None:
+        """Cancel what is under way, and wait for it. Blocks; not for long, whatever hangs."""
+        if self.tryout is not None:
+            self.tryout.abandon()
+        for deed in (self.started, self.tryout):
+            if deed is not None and not deed.over:
+                deed.cancel()
+                deed.wait(PATIENCE_S)
 
     # ---- Commands
 
@@ -246,7 +361,4 @@ def run(options: Settings, trouble: AdvisorError | None = None) -> Argv | None:
     Args:
         trouble: what was wrong with the settings; shown, not raised.
     """
-    app = Wizard(options=options)
-    if trouble is not None:
-        app.call_later(notify, app, trouble)
-    return app.run()
+    return Wizard(options=options, complaint=trouble).run()

@@ -14,6 +14,7 @@ from advisor.tui.route import ROUTE
 from advisor.tui.step import Step
 
 if TYPE_CHECKING:
+    from advisor.sessions import Session
     from advisor.tui.app import Wizard
 
 
@@ -22,11 +23,23 @@ def entries(app: Wizard) -> Iterator[SystemCommand]:
     yield from steps(app)
     yield from answers(app)
     yield from questions(app)
+    if app.live is not None:
+        name = app.live.session.name
+        yield SystemCommand(f"Stop {name}", "It ends, and its memory is free again", app.action_end)
+    for session in app.talkable:
+        if app.live is None or session.name != app.live.session.name:
+            yield SystemCommand(f"Talk to {session.name}", "It runs already", functools.partial(talk, app, session))
+    yield SystemCommand("Try the demo", "A tiny Gemma 4 that is here already, with its drafter", app.action_demo)
     for session in app.sessions:
         copy = functools.partial(app.copy, session.base_url)
         yield SystemCommand(f"Copy the endpoint of {session.name}", session.base_url, copy)
     yield SystemCommand("Copy the command line", "What to type for what is shown", app.action_copy_line)
     yield SystemCommand("Help", "What the focused part does, and its keys", app.action_help)
+
+
+def talk(app: Wizard, session: Session) -> None:
+    app.join(session)
+    app.action_go("chat")
 
 
 def steps(app: Wizard) -> Iterator[SystemCommand]:

@@ -22,6 +22,9 @@ ROUTE = (
     Place("tune", "Tune", "advisor.tui.screens.tune:TuneStep"),
     Place("backend", "Backend", "advisor.tui.screens.backend:BackendStep"),
     Place("summary", "Summary", "advisor.tui.screens.summary:SummaryStep"),
+    Place("start", "Start", "advisor.tui.screens.prepare:PrepareStep"),
+    Place("trial", "Trial", "advisor.tui.screens.trial:TrialStep"),
+    Place("chat", "Chat", "advisor.tui.screens.chat:ChatStep"),
 )
 """A later step is one more line here, and a file in `screens/`."""
 

@@ -11,8 +11,10 @@ from advisor.errors import DownloadFailed
 from advisor.machine import Machine
 
 if TYPE_CHECKING:
+    from advisor.launching import Order, Setup
     from advisor.sessions import Session
     from advisor.store import File, Wanted
+    from backends.base import Backend, Progress
 
 
 def detect() -> Machine:
@@ -64,6 +66,43 @@ def cache() -> Path:
     return shelves.hub_cache()
 
 
+def configure(order: Order) -> Setup:
+    """What starting an order takes.
+
+    Raises:
+        AdvisorError: as `launching.configure`.
+    """
+    from advisor import launching  # noqa: PLC0415
+
+    return launching.configure(order)
+
+
+def fetch(setup: Setup, progress: Progress) -> None:
+    """Its files that are not here; stopped at any point, it goes on there the next time.
+
+    Raises:
+        DownloadFailed, RuntimeFailed: as `store.fetch` and `store.verified`.
+    """
+    from advisor import licences, store  # noqa: PLC0415
+
+    if store.missing_bytes(setup.files):
+        licences.shown(setup.model.name, setup.licence)  # the summary has
+    store.fetch(setup.files, progress)
+    if setup.files:
+        store.verified(setup.files)
+
+
+def backend(name: str) -> Backend:
+    """What runs it.
+
+    Raises:
+        NoBackend: it cannot be used here.
+    """
+    from advisor.commands.run import usable  # noqa: PLC0415
+
+    return usable(name)
+
+
 @dataclass(frozen=True)
 class Services:
     """The world. Every call may take long: they are made in thread workers only."""
@@ -74,3 +113,6 @@ class Services:
     files_there: Callable[[Sequence[Wanted]], Sequence[File]] = field(default=files_there)
     free_disk: Callable[[], int] = field(default=free_disk)
     cache: Callable[[], Path] = field(default=cache)
+    configure: Callable[[Order], Setup] = field(default=configure)
+    fetch: Callable[[Setup, Progress], None] = field(default=fetch)
+    backend: Callable[[str], Backend] = field(default=backend)

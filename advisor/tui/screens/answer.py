@@ -35,6 +35,7 @@ class AnswerStep(Step):
         Binding("t", "app.go('tune')", "Tune", tooltip=TUNE),
         Binding("b", "app.go('backend')", "Backend", tooltip=BACKEND),
         Binding("m", "app.machine", "Machine", tooltip=MACHINE),
+        Binding("d", "app.demo", "Demo", show=False, tooltip="A tiny Gemma 4 that is here already, with its drafter"),
         Binding("r", "look", "Look again", show=False, tooltip="Detect the machine once more"),
     ]
     HELP = """
@@ -60,6 +61,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
         yield Button("Tune", compact=True, action="app.go('tune')")
         yield Button("Backend", compact=True, action="app.go('backend')")
         yield Button("Machine", compact=True, action="app.machine")
+        yield Button("Demo", compact=True, action="app.demo", id="demo")
 
     def on_screen_resume(self) -> None:
         self.look_for_sessions()

@@ -15,6 +15,7 @@ from advisor.errors import AdvisorError
 from advisor.tui import words
 from advisor.tui.background import background
 from advisor.tui.errand import Errand, errand, place, role
+from advisor.tui.live import demo
 from advisor.tui.state import Answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.drawn import Drawn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from advisor.store import File
 
 ROLE, SIZE = 11, 10
+SERVES = "OpenAI's API on 127.0.0.1, this machine only"
 
 
 class Files(Drawn):
@@ -64,6 +66,11 @@ The last look before anything happens: **Start** fetches what is missing (it can
 and starts the model on this machine only. **Escape** goes back.
 """
 
+    def __init__(self, *, demo: bool = False) -> None:
+        super().__init__()
+        self.demo = demo
+        """Whether it is about the embedded pair, and not about the answer."""
+
     def body(self) -> ComposeResult:
         yield Label("", id="headline", classes="headline", markup=False)
         yield Label("", id="subtitle", classes="muted", markup=False)
@@ -79,7 +86,28 @@ and starts the model on this machine only. **Escape** goes back.
         yield Forward("Start", action="app.start", disabled=True)
         yield Button("Back", compact=True, action="app.back")
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        if self.demo:
+            background(self, demo, self.show_demo, group="files")
+
+    def show_demo(self, found: Errand) -> None:
+        """The embedded pair: nothing to fetch, and it fits everywhere."""
+        self.query_one("#headline", Label).update("The demo")
+        said = "A tiny Gemma 4 with its drafter, on the native engine\nto see how all this works: it knows this program only"
+        self.query_one("#subtitle", Label).update(said)
+        files = self.query_one(Files)
+        files.files = found.files
+        files.refresh(layout=True)
+        self.query_one("#facts", Facts).facts = tuple(demo_facts(found))
+        self.line = found.command
+        self.wizard.errand = found
+        self.query_one(Forward).disabled = False
+        self.query_one(Forward).focus()
+
     def show(self, answer: Answer) -> None:
+        if self.demo:
+            return
         self.query_one("#headline", Label).update(answer.pick.name)
         self.query_one("#subtitle", Label).update(f"{words.subtitle(answer.pick)}\n{words.purpose(answer.document)}")
         self.line = answer.pick.command
@@ -126,6 +154,14 @@ and starts the model on this machine only. **Escape** goes back.
         return ""
 
 
+def demo_facts(found: Errand) -> list[Fact]:
+    return [
+        ("To fetch", "nothing: it is part of advisor"),
+        ("Licence", found.licence),
+        ("Serves", SERVES),
+    ]
+
+
 def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fact]:
     """Disk, licence, memory, and what stands in the way."""
     left = found.free - found.missing
@@ -138,6 +174,6 @@ def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fac
         ("Disk", disk + after),
         ("Memory", memory),
         ("Licence", found.licence),
-        ("Serves", "OpenAI's API on 127.0.0.1, this machine only"),
+        ("Serves", SERVES),
     ]
     return [*said, ("In the way", obstacle)] if obstacle else said
