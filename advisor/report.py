@@ -506,7 +506,11 @@ def on_assumed_bandwidth(pick: Candidate, machine: Machine) -> bool:
 def launch_command(pick: Candidate, ranking: Ranking, options: Mapping[str, str]) -> str:
     """What to type: the model, the file where it is not the first choice, and what differs from the defaults."""
     words = ["advisor", "launch", pick.model.id, "--quant", pick.quant.name]
-    words += ["--context", str(ranking.terms.context_tokens)]
+    terms = ranking.terms
+    # Only llama-server can be told: each of its conversations has as much of the context as is its share.
+    users = terms.use_case.concurrent_users if terms.backend.name == "llama.cpp" else 1
+    words += ["--context", str(terms.context_tokens // users)]
+    words += ["--parallel", str(users)] if users > 1 else []
     for option, value in options.items():
         words += [option, value]
     if not pick.drafter.enabled:

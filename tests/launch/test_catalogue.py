@@ -63,6 +63,17 @@ def test_what_recommend_prints_is_what_launch_does(on: Machine, capsys: pytest.C
             assert files["drafter"]["file"] == pick["drafter"]["file"]
 
 
+def test_several_users_share_the_context_that_was_reckoned(on: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = "RTX 4090, 64GB"
+    on(spec)
+    assert cli.run(["recommend", "--json", "--use-case", "production", "--simulate", spec]) == 0
+    pick = json.loads(capsys.readouterr().out)["recommendations"][0]
+    made = plan(*shlex.split(pick["command"])[2:], capsys=capsys)
+    argv = made["plan"]["argv"]
+    assert argv[argv.index("-c") + 1 : argv.index("-c") + 5] == ["16384", "--parallel", "4", "--kv-unified"]
+    assert made["expected"]["total_bytes"] == pick["memory"]["total_bytes"]
+
+
 def test_without_a_model_it_is_the_recommendation(on: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     on("RTX 3060 12GB, 32GB")
     assert cli.run(["recommend", "--json", "--simulate", "RTX 3060 12GB, 32GB"]) == 0
