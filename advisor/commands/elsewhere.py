@@ -32,6 +32,16 @@ def backend_at(backend: str | None, ollama_host: str | None) -> str | None:
     return OLLAMA
 
 
+def check_port(backend: str | None, port: int | None) -> None:
+    """A server that serves others too has its port already.
+
+    Raises:
+        UsageError: another one was asked for.
+    """
+    if backend is not None and port is not None and load(backend).shared:
+        raise UsageError(f"{backend}'s server has a port of its own", hint="leave out --port")
+
+
 def machine_of(backend: str | None, file: Path | None) -> Machine | None:
     """The machine that the backend runs on; None where it is this one. Whoever sits at a terminal is asked what it has.
 

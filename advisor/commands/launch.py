@@ -104,6 +104,7 @@ def command(
     if extra and not extra[0].startswith("-"):
         raise UsageError(f"unexpected argument {extra[0]!r}", hint="flags for the runtime go after `--`")
     backend = elsewhere.backend_at(backend, ollama_host)
+    elsewhere.check_port(backend, port)
     elsewhere.offer_to_serve(backend)
     order = Order(
         machine=elsewhere.machine_of(backend, file),

@@ -77,12 +77,12 @@ def _lines(session: Session) -> list[tuple[str, str]]:
 
 def stats_words(counted: Stats, *, drafter: bool) -> str:
     """The counters in words."""
-    words = [f"{counted.predicted_tokens:,} tokens"]
+    words = [f"{counted.predicted_tokens:,} tokens"] if not counted.unknown else [f"not counted: {counted.unknown}"]
     if counted.predicted_per_second:
         words.append(f"{counted.predicted_per_second:,.1f} tokens/s")
     if counted.drafted:
         words.append(f"{counted.accepted / counted.drafted:.0%} of the drafts accepted")
-    elif drafter:
+    elif drafter and not counted.unknown:
         words.append("nothing drafted yet")
     if counted.memory_bytes:
         words.append(f"{format_bytes(counted.memory_bytes)} of memory")

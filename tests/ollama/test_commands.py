@@ -131,6 +131,19 @@ def test_backends_lists_what_it_has(ollama: fake.Ollama, words: list[str]) -> No
     assert "advisor-target-mtp:latest, Q8_0" in text and "with a drafter, loaded" in " ".join(text.split())
 
 
+def test_one_answer_and_gone(ollama: fake.Ollama) -> None:
+    answer = ask("run", "demo", "What is a drafter?", "--backend", "ollama", "--max-tokens", "8")
+    assert answer["text"] and answer["backend"] == "ollama" and answer["drafter"]["active"]
+    assert ollama.children.listed() == [] and sessions.everything() == []
+
+
+def test_without_a_log_ps_says_why_nothing_is_counted(ollama: fake.Ollama, words: list[str]) -> None:
+    advisor("launch", *words, "--detach", ADVISOR_OLLAMA_LOG="/nowhere")
+    assert "not counted: Ollama's log cannot be read" in " ".join(
+        advisor("ps", ADVISOR_OLLAMA_LOG="/nowhere").stdout.split()
+    )
+
+
 def test_where_it_does_not_run(ollama: fake.Ollama, words: list[str]) -> None:
     ollama.stop()
     done = advisor("launch", *words, "--json")

@@ -191,6 +191,11 @@ def test_estimate_and_recommend_take_it(run: Run, ollama: fake.Ollama) -> None:
     assert pick["backend"] == "ollama" and pick["quant"] in ("QAT-Q4_0", "Q4_K_M", "Q8_0", "BF16")
 
 
+def test_a_port_of_its_own(run: Run, ollama: fake.Ollama) -> None:
+    done = run("launch", "demo", "--backend", "ollama", "--port", "9000")
+    assert done.exit_code == 2 and "leave out --port" in done.stderr
+
+
 def test_every_size_has_a_tag() -> None:
     tags = {model.id: [quant.tags["ollama"].name for quant in model.quants if "ollama" in quant.tags]
             for model in catalog.load().models.values()}  # fmt: skip
