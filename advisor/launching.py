@@ -118,7 +118,7 @@ def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Se
 
 def is_file(name: str) -> bool:
     """Whether MODEL means a file and not a size of the catalogue."""
-    return name.lower().endswith(".gguf") or "/" in name or Path(name).expanduser().exists()
+    return name.lower().endswith(".gguf") or "/" in name or Path(name).expanduser().is_file()
 
 
 def _demo(order: Order) -> Setup:

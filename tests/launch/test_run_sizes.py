@@ -187,3 +187,10 @@ def test_a_wrong_key_is_said_without_it(hub: Hub, state: Path) -> None:
     assert done.returncode == 2 and "ADVISOR_API_KEY" in done.stderr
     assert "sk-wrong" not in done.stderr and SECRET not in done.stderr
     assert advisor("run", "demo", "hello", "--max-tokens", "2", ADVISOR_API_KEY=SECRET).returncode == 0
+
+
+def test_a_folder_of_that_name_is_no_model(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "e2b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = advisor("run", *E2B, "hello", "--max-tokens", "2")
+    assert done.returncode == 0, done.stderr
