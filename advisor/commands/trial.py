@@ -65,7 +65,7 @@ def command(
     export: Path | None,
     import_: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Measure MODEL with and without its drafter on this machine, decide, and remember it.
 
     MODEL is e2b, e4b, 12b, 26b, 31b, `demo`, a GGUF file or a running session; left out, it is what runs, else the
@@ -78,7 +78,7 @@ def command(
         from advisor.commands import trial_memory  # noqa: PLC0415
 
         trial_memory.act(model, forget=forget, export=export, import_=import_, as_json=as_json)
-        return
+        return 0
     if plot is not None:
         from advisor import chart  # noqa: PLC0415
 
@@ -86,10 +86,11 @@ def command(
     order = Order(model=model, backend=backend, quant=quant, context=context, drafter=drafter)
     seconds = minutes * 60 if minutes else None
     with ended_by_signals():
-        _measured(order, quick=quick, seconds=seconds, plot=plot, as_json=as_json)
+        return _measured(order, quick=quick, seconds=seconds, plot=plot, as_json=as_json)
 
 
-def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | None, as_json: bool) -> None:
+def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | None, as_json: bool) -> int:
+    """Measure, keep and show; returns the exit code, for what was broken off is shown too."""
     from advisor import known, trial_document  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
     from advisor.detection import detect  # noqa: PLC0415
     from advisor.trial import Trial, plan_for  # noqa: PLC0415
@@ -122,10 +123,12 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     depth = found.overall.depth_tokens if found.overall else 0
     _keep(trial_document.measurements(found, expected=known.expectations(setup, depth)))
     _show(found, plot=plot, as_json=as_json)
-    if broken is not None and not as_json:
-        raise broken if isinstance(broken, AdvisorError) else Interrupted("interrupted")
-    if broken is not None:
-        raise SystemExit(broken.exit_code if isinstance(broken, AdvisorError) else Interrupted.exit_code)
+    if broken is None:
+        return 0
+    error = broken if isinstance(broken, AdvisorError) else Interrupted("interrupted")
+    if not as_json:
+        raise error
+    return error.exit_code
 
 
 def _running(order: Order) -> tuple[Order, sessions.Session | None]:
