@@ -20,11 +20,12 @@ NOTHING = Draft([], [])
 
 
 def verified(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:
-    """The round's tokens: those of the draft that are right, and one more.
+    """The round's tokens: those of the draft that are right, and one more where there are scores for it.
 
     Args:
-        draft: the guesses, one fewer than rows.
-        logits: the target's scores after the last token and after each guess, shape [guesses + 1, vocabulary].
+        draft: the guesses.
+        logits: the target's scores after the last token and after each guess, shape [guesses + 1, vocabulary]; of a
+            guess that is only compared there are none.
     """
     return greedy(draft.tokens, logits) if sampler.plain else sampled(draft, logits, sampler)
 
@@ -36,7 +37,7 @@ def greedy(drafted: Sequence[int], logits: Logits) -> list[int]:
         tokens.append(int(row.argmax()))
         if tokens[-1] != guess:
             return tokens
-    return [*tokens, int(logits[len(drafted)].argmax())]
+    return tokens if len(tokens) == len(logits) else [*tokens, int(logits[len(drafted)].argmax())]
 
 
 def sampled(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:
@@ -49,6 +50,8 @@ def sampled(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:
             tokens.append(choose(sampler.distribution(row, tokens), guess, odds, sampler.random.random))
         if tokens[-1] != guess:
             return tokens
+    if len(tokens) == len(logits):
+        return tokens
     row = logits[len(draft.tokens)]
     if sampler.greedy:
         return [*tokens, sampler.best(row, tokens)]

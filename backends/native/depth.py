@@ -1,13 +1,14 @@
 """How many tokens to draft next: adapts to what decoding costs here and to how often guesses are right just now.
 
-Three things are measured while running: the cost of decoding each number of rows (any curve: kernels work on groups of
-rows), the cost of a drafter's step, and how often a guess is right, by its place in the draft and by how sure the
-drafter was. A round yields tokens and takes time; what is gained per round is
+Three things are measured while running: the cost of decoding each number of rows (see `costs`), the cost of a drafter's
+step, and how often a guess is right, by its place in the draft and by how sure the drafter was. A round yields tokens
+and takes time; what is gained per round is
 
     tokens - rate * seconds,        rate = tokens per second of the last rounds,
 
 and the draft is as long as that is expected to grow (a renewal process is fastest so). Whether drafting is worth it at
-all is judged by rounds against plain decoding; where it is not, nothing is drafted but for a probe now and then.
+all is judged by rounds against plain decoding; where it is not, nothing is drafted but for a probe now and then: one
+guess, which is compared with the next token of plain decoding and costs a step of the drafter, not a row more.
 
 Exactness when sampling: whether a guess is verified is decided by the distribution that it will be drawn from, never by
 the token drawn, and no drawn guess is dropped. Otherwise the guesses that remain would have another distribution.
@@ -15,22 +16,14 @@ the token drawn, and no drawn guess is dropped. Otherwise the guesses that remai
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
+from backends.native.costs import LAST, Costs, follow
+
 AUTO = -1
 """A draft length that says: adapt."""
-MIXING, DRIFT = 0.15, 0.10
-"""How fast the cost of a row count follows what it was, and how fast the others follow: what changes costs while
-running is most often a neighbour that slows all of them."""
-STEP = 0.5
-"""Most that one measurement counts for, as a logarithm."""
-LAST = 3
-"""Measurements of a row count whose median counts, at first the least: a pause of the machine is no cost."""
-WORTH_PADDING = 0.97
-"""Rows are padded where the larger count costs at most this share."""
 FORGET = 0.97
 """What is left of older evidence at each new one."""
 FADE, FADING = 0.985, 16
@@ -44,6 +37,10 @@ CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
 MATCHES = (3, 4, 5, 8, 16)
 """Bounds of the classes of a repeated passage: tokens that it has in common so far."""
 MATCH_PRIORS = (0.4, 0.65, 0.7, 0.8, 0.9, 0.95)
+WEIGHT = 0.1
+"""Of one round, in what drafting is worth."""
+LEAST_WORTH, MOST_WORTH = -0.25, 1.0
+"""Bounds of what is remembered of it: a task that changes must show soon."""
 SHORTEST_REST, LONGEST_REST = 4, 128
 """Rounds without a draft between two probes: doubled while they do not help."""
 
@@ -77,59 +74,6 @@ class Fixed:
     def takes(self, confidence: float) -> bool:  # noqa: ARG002 - part of the protocol
         self.left -= 1
         return True
-
-
-class Costs:
-    """Seconds of a round by the number of rows that are decoded, in a range up to `most`."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.seconds = [1.0 + 0.25 * rows for rows in range(most + 1)]
-        """By rows; between those measured a straight line, beyond them the last slope."""
-        self.seen = [0] * (most + 1)
-        self._last = [[math.inf] * LAST for _ in range(most + 1)]
-
-    def note(self, rows: int, seconds: float) -> None:
-        """A round of `rows` rows took so long."""
-        last = self._last[rows]
-        last[self.seen[rows] % LAST] = seconds
-        self.seen[rows] += 1
-        if self.seen[rows] <= LAST:
-            self.seconds[rows] = min(last)
-            self._fill()
-            return
-        change = max(-STEP, min(STEP, math.log(max(sorted(last)[LAST // 2], 1e-9) / self.seconds[rows])))
-        others, own = math.exp(DRIFT * change), math.exp((MIXING - DRIFT) * change)
-        self.seconds = [value * others for value in self.seconds]
-        self.seconds[rows] *= own
-
-    def _fill(self) -> None:
-        """Guess the costs of counts that were not measured."""
-        known = [rows for rows in range(1, self.most + 1) if self.seen[rows]]
-        for rows in range(1, self.most + 1):
-            if self.seen[rows]:
-                continue
-            # The two nearest that enclose it, or the two last, or the two first.
-            last = min(max(bisect_right(known, rows), 1), len(known) - 1)
-            low, high = known[last - 1], known[last]
-            slope = (self.seconds[high] - self.seconds[low]) / (high - low) if low < high else 0.25 * self.seconds[low]
-            self.seconds[rows] = max(0.1 * self.seconds[low], self.seconds[low] + slope * (rows - low))
-
-    def padded(self, rows: int, most: int) -> int:
-        """The cheapest number of rows that holds `rows`; not more than `most`, and only counts that were measured."""
-        best, least = rows, self.seconds[rows] * WORTH_PADDING
-        for more in range(rows + 1, min(most, self.most) + 1):
-            if self.seen[more] and self.seconds[more] < least:
-                best, least = more, self.seconds[more]
-        return best
-
-    def table(self) -> list[float]:
-        """Seconds by the number of guesses (one row less), padding used."""
-        found = self.seconds[1:]
-        for guesses in range(self.most - 2, -1, -1):
-            if found[guesses + 1] < found[guesses] * WORTH_PADDING:
-                found[guesses] = found[guesses + 1]
-        return found
 
 
 class Belief:
@@ -176,12 +120,13 @@ class Depth:
         """Seconds of one step of the drafter; 0 while unknown."""
         middles = [(a + b) / 2 for a, b in zip((0.0, *CONFIDENCES), (*CONFIDENCES, 1.0), strict=True)]
         self.by_confidence = Belief(CONFIDENCES, middles)
-        self.by_match = Belief(MATCHES, MATCH_PRIORS)
         self.by_place = Belief(range(1, most), [0.8] * most, weight=1.0)
         self.places: list[float] = []
         """How often the guess at each place is right when those before it were."""
-        self.worth = 0.5
+        self.by_match = Belief(MATCHES, MATCH_PRIORS)
+        self.worth = MOST_WORTH
         """Tokens that a drafted round gives beyond what plain decoding would in its time."""
+        self._steps = 0
         self._rest = 0
         self._gap = SHORTEST_REST
         self._tokens = self._seconds = 0.0
@@ -191,12 +136,13 @@ class Depth:
 
     def begin(self) -> None:
         """Another answer: whatever the last one taught, this one is probed at once."""
-        self._rest = 0
+        self._rest, self._gap = 0, max(SHORTEST_REST, self._gap // 4)
+        self.costs.rows = 0
 
     def look(self) -> None:
         """Before a round that may draft: what is true of it whatever is drafted."""
         self.table = self.costs.table()
-        self.rate = max(1 / self.table[0], self._tokens / self._seconds if self._seconds else 0.0)
+        self.rate = max(1 / self.costs.seconds[1], self._tokens / self._seconds if self._seconds else 0.0)
 
     def rests(self) -> bool:
         """Whether this is one of the rounds without a drafter that knows how sure it is."""
@@ -208,7 +154,7 @@ class Depth:
     def neural(self, most: int) -> Adaptive:
         """The pace of such a drafter."""
         self.places = self.by_place.chain()
-        return Adaptive(self, most, probing=self.worth < 0)
+        return Adaptive(self, most)
 
     def repeated(self, match: int, most: int) -> tuple[int, float]:
         """How many tokens of a repeated passage to verify, and the gain that this promises.
@@ -249,13 +195,17 @@ class Depth:
             tokens: that it gave.
         """
         self._rounds += 1
-        if rows > 1 or self._rounds % PLAIN == 0:
-            self.costs.note(rows, seconds)
+        costs = self.costs
+        changed = rows != costs.rows
+        if rows > 1 or (self._rounds % PLAIN == 0 and not changed):
+            costs.note(rows, seconds - costs.change * changed)
         if self._rounds % FADING == 0:
             self.by_confidence.fade()
+            self.by_place.fade()
             self.by_match.fade()
         self._tokens = FORGET * self._tokens + tokens
-        self._seconds = FORGET * self._seconds + self.costs.seconds[rows]
+        self._seconds = FORGET * self._seconds + costs.of(rows)
+        costs.rows = rows
 
     def judge(self, pace: Adaptive, rows: int, accepted: int, seconds: float, *, ended: bool = False) -> None:
         """What a draft of `pace` came to.
@@ -265,26 +215,32 @@ class Depth:
             ended: the answer ended in it, so that the guess after the last right one was not wrong.
         """
         steps = max(1, pace.steps)
+        self._steps += 1
+        # The first ones build what the later ones use again.
+        early = self._steps <= LAST
         each = seconds / steps
-        if self.step:
-            each = self.step * math.exp(MIXING * max(-STEP, min(STEP, math.log(max(each, 1e-9) / self.step))))
-        self.step = each
+        self.step = follow(self.step, each) if not early else min(self.step or each, each)
         self._seconds += pace.steps * self.step
         for place, confidence in enumerate(pace.taken[: accepted + (not ended)]):
-            self.by_confidence.note(confidence, float(place < accepted))
-            self.by_place.note(place, float(place < accepted))
+            right = float(place < accepted)
+            self.by_confidence.note(confidence, right)
+            self.by_place.note(place, right)
         if pace.refused is not None and accepted == len(pace.taken):
             # Counted too, as believed: else only the guesses that looked good would count.
             self.by_place.note(len(pace.taken), self.by_confidence.of(pace.refused))
-        plain = self.table[0]
-        gained = accepted - (self.costs.seconds[rows] + steps * self.step - plain) / plain
-        probing = self.worth < 0
-        self.worth = max(-0.25, self.worth + (0.25 if probing else 0.1) * (gained - self.worth))
-        if self.worth >= 0 or accepted:
+        plain = self.costs.seconds[1]
+        worked = 0.0 if pace.probing else accepted - (self.table[rows - 1] - plain) / plain
+        self._weigh(worked - steps * self.step / plain)
+
+    def _weigh(self, gained: float) -> None:
+        """Whether to go on drafting, or how long to rest."""
+        rested = self.worth < 0
+        self.worth = min(MOST_WORTH, max(LEAST_WORTH, self.worth + WEIGHT * (gained - self.worth)))
+        if self.worth >= 0:
             self._gap = SHORTEST_REST
-        else:
+        elif rested:
             self._rest = self._gap
-            self._gap = min(2 * self._gap, LONGEST_REST)
+            self._gap = max(SHORTEST_REST, self._gap // 2) if gained > 0 else min(2 * self._gap, LONGEST_REST)
 
     def judge_repeated(self, match: int, drafted: int, accepted: int) -> None:
         """What the verification of a repeated passage came to."""
@@ -293,22 +249,23 @@ class Depth:
 
 
 class Adaptive:
-    """Draws a draft out while that pays. `probing`: drafting was not worth it lately."""
+    """Draws a draft out while that pays."""
 
     unsure = True
 
-    def __init__(self, depth: Depth, most: int, *, probing: bool) -> None:
+    def __init__(self, depth: Depth, most: int) -> None:
         self._depth, self._most = depth, most
-        self._probing = probing
         self._reached = 1.0
         self.taken: list[float] = []
-        """How sure the drafter was of each guess that is verified."""
+        """How sure the drafter was of each guess."""
+        self.probing = False
+        """The first guess does not promise enough to be verified. It is compared: what is believed may be wrong."""
         self.refused: float | None = None
         self.steps = 0
 
     def goes_on(self) -> bool:
         guesses = len(self.taken)
-        if guesses >= self._most or self.refused is not None:
+        if guesses >= self._most or self.probing or self.refused is not None:
             return False
         # The first step of a round is worth it whenever drafting is: that was judged by rounds.
         if guesses and self._depth.ahead(guesses, self._most, self._reached) <= 0:
@@ -320,11 +277,11 @@ class Adaptive:
         depth, guesses = self._depth, len(self.taken)
         reached = self._reached * depth.by_confidence.of(confidence)
         more = depth.table[guesses + 1] - depth.table[guesses]
-        # A probe takes the drafter at its word once: what was believed of it may no longer be true.
-        trusted = self._probing and not guesses and confidence > depth.rate * more
-        if not trusted and reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
-            self.refused = confidence
-            return False
+        if reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
+            self.probing = not guesses
+            if guesses:
+                self.refused = confidence
+                return False
         self._reached = reached
         self.taken.append(confidence)
         return True

@@ -20,7 +20,7 @@ from backends.native.target import MAX_DRAFT, MICRO_BATCH, Target
 
 MEASURED = (1, 2, 4, 3, 6, 8, 5, 7, 12, 16)
 """Row counts whose cost is measured beforehand, the most useful first."""
-REPEATS = 4
+REPEATS = 3
 MEASURING = 0.5
 """Seconds after which no further count is measured beforehand."""
 
@@ -54,6 +54,11 @@ class Plan(NamedTuple):
     pace: Adaptive | None = None
     match: int = 0
     """Of a repeated passage: tokens in common with the end of the text."""
+
+    @property
+    def verified(self) -> list[int]:
+        """The guesses that are decoded; a probe is only compared."""
+        return [] if self.pace is not None and self.pace.probing else self.draft.tokens
 
 
 def cores() -> int:
@@ -129,17 +134,26 @@ class Engine:
             return
         target.prefill(self._beginning)
         until = time.perf_counter() + MEASURING
-        for _ in range(REPEATS):
+        for number in range(REPEATS + 1):
             # All counts in turn, so that a pause of the machine distorts none of them for good.
             for rows in MEASURED:
                 if rows > target.room:
                     continue
-                began, position = time.perf_counter(), target.length
-                target.step([0], rows)
-                target.keep(position)
-                costs.note(rows, time.perf_counter() - began)
-                if began > until:
+                first = self._measured(rows)
+                # The first of each count builds what the others use again: where it is all there is, it will do.
+                again = self._measured(rows) if number else first
+                costs.note(rows, again)
+                if number:
+                    costs.note_change(first - again)
+                if time.perf_counter() > until:
                     return
+
+    def _measured(self, rows: int) -> float:
+        """Seconds of decoding `rows` rows and dropping them again."""
+        began, position = time.perf_counter(), self.target.length
+        self.target.step([0], rows)
+        self.target.keep(position)
+        return time.perf_counter() - began
 
     def generate(
         self,
@@ -211,22 +225,23 @@ class Engine:
         began = time.perf_counter()
         plan = self._adaptive(place, sampler, most) if wanted == AUTO else self._fixed(place, sampler, wanted, most)
         drafted = time.perf_counter()
-        draft = plan.draft
-        logits = target.step([place.text[-1], *draft.tokens], plan.rows)
+        guesses = plan.verified
+        logits = target.step([place.text[-1], *guesses], plan.rows)
         decoded = time.perf_counter()
-        tokens = verified(draft, logits, sampler)
+        tokens = verified(plan.draft, logits, sampler)
         sampled = time.perf_counter()
         for index, found in enumerate(tokens):
             if found in self.end:
                 tokens = tokens[: index + 1]
                 break
-        accepted = sum(a == b for a, b in zip(tokens, draft.tokens, strict=False))
+        right = sum(a == b for a, b in zip(tokens, plan.draft.tokens, strict=False))
+        accepted = min(right, len(guesses))
         target.keep(position + min(accepted, len(tokens) - 1) + 1)
         if wanted == AUTO:
-            self._learn(plan, tokens, accepted, drafted - began, time.perf_counter() - drafted)
+            self._learn(plan, tokens, right, drafted - began, time.perf_counter() - drafted)
         ended = time.perf_counter()
         spent = Spent(drafted - began, decoded - drafted, sampled - decoded, ended - sampled)
-        return Round(tuple(tokens), len(draft.tokens), accepted, spent)
+        return Round(tuple(tokens), len(guesses), accepted, spent)
 
     def _fixed(self, place: Place, sampler: Sampler, wanted: int, most: int) -> Plan:
         count = min(wanted, most)
@@ -249,18 +264,20 @@ class Engine:
             draft, pace = self.backup.guessed(at, count), None
         else:
             return PLAIN
+        if not draft.tokens or (pace is not None and pace.probing):
+            return Plan(draft, 1, pace)
         rows = depth.costs.padded(len(draft.tokens) + 1, self.target.room)
         return Plan(draft, rows, pace, match)
 
-    def _learn(self, plan: Plan, tokens: Sequence[int], accepted: int, drafting: float, seconds: float) -> None:
+    def _learn(self, plan: Plan, tokens: Sequence[int], right: int, drafting: float, seconds: float) -> None:
         depth, drafted = self.depth, len(plan.draft.tokens)
         depth.record(plan.rows, seconds, len(tokens))
         # An answer that ends inside a draft says nothing of the guesses after its end.
         ended = tokens[-1] in self.end
         if plan.pace is not None:
-            depth.judge(plan.pace, plan.rows, accepted, drafting, ended=ended)
+            depth.judge(plan.pace, plan.rows, right, drafting, ended=ended)
         elif plan.match:
-            depth.judge_repeated(plan.match, min(drafted, len(tokens)) if ended else drafted, accepted)
+            depth.judge_repeated(plan.match, min(drafted, len(tokens)) if ended else drafted, right)
 
     def close(self) -> None:
         self.drafter.close()

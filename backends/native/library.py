@@ -228,12 +228,15 @@ class Batch:
 
     def fill(self, tokens: Sequence[int], position: int, *, all_wanted: bool) -> None:
         """Rows for `tokens` from `position` on; logits for all of them or only the last."""
-        count = len(tokens)
+        count = self.struct.n_tokens = len(tokens)
+        if count == 1:
+            # Most decodes have one row, and three numbers are written far sooner than three slices.
+            self.token[0], self.pos[0], self.wanted[0] = tokens[0], position, 1
+            return
         self.token[:count] = tokens
         self.pos[:count] = np.arange(position, position + count, dtype=np.int32)
         self.wanted[:count] = all_wanted
         self.wanted[count - 1] = 1
-        self.struct.n_tokens = count
 
 
 class Context:

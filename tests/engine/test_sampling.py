@@ -75,14 +75,17 @@ def test_a_certain_guess_changes_nothing(name: str) -> None:
         assert fit(counts, whole(target)) > LEAST
 
 
-def rounds(sampler: Sampler, text: list[int], length: int, drafts: int) -> list[int]:
-    """An answer of `length` tokens from tables instead of models, drafted as the engine does."""
+def rounds(sampler: Sampler, text: list[int], length: int, drafts: int, rows: int) -> list[int]:
+    """An answer of `length` tokens from tables instead of models, drafted as the engine does.
+
+    `rows`: that are decoded; one for a guess that is compared, not verified.
+    """
     given: list[int] = []
     while len(given) < length:
         guesses, last = Guesses(Fixed(drafts), sampler), (text + given)[-1]
         while guesses.pace.goes_on():
             guesses.add(DRAFTER[[last, *guesses.tokens][-1]])
-        found = verified(guesses.draft, TARGET[[last, *guesses.tokens]], sampler)
+        found = verified(guesses.draft, TARGET[[last, *guesses.tokens][:rows]], sampler)
         sampler.note(found)
         given += found
     return given[:length]
@@ -98,8 +101,8 @@ def joint(sampling: Sampling, text: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("drafts", [1, 3])
-def test_pairs_of_tokens(name: str, drafts: int) -> None:
+@pytest.mark.parametrize(("drafts", "rows"), [(1, 2), (3, 4), (1, 1)])
+def test_pairs_of_tokens(name: str, drafts: int, rows: int) -> None:
     """Positions of a draft depend on each other; so do penalties. Two tokens of each answer, counted as one."""
     sampling, text = SETTINGS[name], [2, 5]
     pairs = np.zeros((SIZE, SIZE))
@@ -107,7 +110,7 @@ def test_pairs_of_tokens(name: str, drafts: int) -> None:
     for _ in range(25_000 if FULL else 2500):
         sampler._lately.clear()
         sampler.note(text)
-        one, two = rounds(sampler, text, 2, drafts)
+        one, two = rounds(sampler, text, 2, drafts, rows)
         pairs[one, two] += 1
     assert fit(pairs.ravel(), joint(sampling, text).ravel()) > LEAST
 
@@ -240,3 +243,9 @@ def test_greedy_with_penalty_and_bias_is_plain_decoding(worst: Engine) -> None:
 def test_a_draft_needs_no_odds_when_greedy() -> None:
     sampler = Sampler(Sampling(logit_bias=((0, 100.0),)))
     assert verified(Draft([0, 1], [None, None]), TARGET[:3], sampler) == [0, 0]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0, seed=1)])
+def test_a_guess_that_is_only_compared_gives_no_second_token(sampling: Sampling) -> None:
+    best = int(TARGET[5].argmax())
+    assert len(verified(Draft([best], [None]), TARGET[[5]], Sampler(sampling))) == 1
