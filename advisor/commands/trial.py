@@ -125,10 +125,10 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     _show(found, plot=plot, as_json=as_json)
     if broken is None:
         return 0
-    error = broken if isinstance(broken, AdvisorError) else Interrupted("interrupted")
+    told = broken if isinstance(broken, AdvisorError) else Interrupted("interrupted")
     if not as_json:
-        raise error
-    return error.exit_code
+        raise told
+    return told.exit_code
 
 
 def _running(order: Order) -> tuple[Order, sessions.Session | None]:
