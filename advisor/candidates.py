@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import functools
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from advisor import known
+from advisor import paths
 from advisor.catalog import Catalog
 from advisor.footprint import Footprint, KvType, Shape, footprint
-from advisor.known import Known
 from advisor.machine import Availability, Machine, Record
-from advisor.measurements import FileId
 from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
 from advisor.profile import Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.speculation import WORTHWHILE_GAIN
 from advisor.speed import DEFAULT_DEPTH, Setup, Speed, plain_at, predict
+
+if TYPE_CHECKING:
+    from advisor.known import Known
 
 Prefer = Literal["balanced", "quality", "speed"]
 Code = Literal["memory", "speed", "capability", "backend"]
@@ -120,7 +121,20 @@ def site_of(terms: Terms, machine: Machine, catalog: Catalog, *, gpu: bool | Non
     seen = machine if gpu else without_gpus(machine)
     qualities = {model.id: quality_parts(model, terms.use_case, catalog) for model in catalog.models.values()}
     site = survey(seen, budget(machine, gpu=gpu, reserve=terms.reserve_bytes), catalog, terms.reserve_bytes, qualities)
-    return msgspec.structs.replace(site, known=known.of(machine))
+    return msgspec.structs.replace(site, known=measured_on(machine))
+
+
+def measured_on(machine: Machine) -> Known | None:
+    """What is known of this machine from trials; whoever never made one does not pay for the question."""
+    try:
+        nothing = machine.simulated or not paths.measurements_file().exists()
+    except (OSError, RuntimeError):
+        nothing = True
+    if nothing:
+        return None
+    from advisor import known  # noqa: PLC0415
+
+    return known.of(machine)
 
 
 def survey(
@@ -251,7 +265,10 @@ def configuration(
     )
     speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
     if site.known is not None:
-        asked = known.Question(
+        from advisor.known import Question  # noqa: PLC0415
+        from advisor.measurements import FileId  # noqa: PLC0415
+
+        asked = Question(
             model=model.id,
             quant=quant.name,
             file=FileId(name=PurePosixPath(quant.file).name, size=int(quant.bytes)),

@@ -128,7 +128,7 @@ def site(asked: Question, machine: Machine, catalog: Catalog) -> Site:
     gpu = not computes_on_cpu(asked.backend)
     seen = machine if gpu else without_gpus(machine)
     place = survey(seen, budget(machine, gpu=gpu, reserve=asked.reserve), catalog, asked.reserve)
-    return msgspec.structs.replace(place, known=known.of(machine))
+    return msgspec.structs.replace(place, known=candidates.measured_on(machine))
 
 
 def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site) -> Estimate:

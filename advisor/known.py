@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import exp, log
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -176,7 +175,8 @@ def _of_kind(trial: list[Measurement], asked: Question) -> list[Measurement]:
 
 def _carried(plain: list[Measurement], here: float, at: Callable[[int], float]) -> float:
     """Plain speed at the depth where the formula says `here`."""
-    return median(one.tokens_per_s * here / at(one.depth_tokens) for one in plain)
+    rates = sorted(one.tokens_per_s * here / at(one.depth_tokens) for one in plain)
+    return rates[len(rates) // 2]
 
 
 def _width(one: Measurement) -> tuple[float, float]:

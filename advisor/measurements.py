@@ -184,7 +184,7 @@ def hardware(machine: Machine) -> tuple[str, ...]:
 
 def file() -> Path:
     """Where it is kept; it may not exist."""
-    return paths.state_folder() / "measurements.jsonl"
+    return paths.measurements_file()
 
 
 def recall(machine: str = "") -> tuple[Measurement, ...]:

@@ -44,3 +44,12 @@ def state_folder() -> Path:
         return Path.home() / "Library" / "Application Support" / "gemma-advisor"
     given = os.environ.get("XDG_STATE_HOME", "")
     return (Path(given) if given.strip() else Path.home() / ".local" / "state") / "gemma-advisor"
+
+
+def measurements_file() -> Path:
+    """What was measured on this machine; it may not exist.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    return state_folder() / "measurements.jsonl"
