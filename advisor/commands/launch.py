@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,10 +21,15 @@ from advisor.footprint import KvType
 from advisor.launching import Order, Proof, Setup
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
+from advisor.store import File
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, load
 
 KEY = "ADVISOR_API_KEY"
+LOOKING = "looking at this machine and for the files"
+"""What takes a while where headers come over a slow line."""
+NARROW = 80
+"""Columns that every terminal has."""
 
 EPILOG = """\b
 Examples:
@@ -126,7 +132,8 @@ def command(
         api_key=api_key or None,
         extra=extra,
     )
-    setup = launching.configure(order, strict=not dry_run)
+    with busy(LOOKING):
+        setup = launching.configure(order, strict=not dry_run)
     if dry_run:
         _show_plan(setup, as_json=as_json)
         return
@@ -160,12 +167,7 @@ def fetch(setup: Setup) -> None:
 
 def file_lines(setup: Setup) -> list[str]:
     """The files, where each is, what is to be fetched, and, once for each model, under which licence."""
-    lines = [
-        f"{file.role:<9} {Path(file.file).name}, {format_file_size(file.size)}, "
-        + (f"here ({file.source})" if file.here else f"from {file.repo}")
-        + (f"; {file.note}" if file.note else "")
-        for file in setup.files
-    ]
+    lines = [line for file in setup.files for line in _file_lines(file)]
     missing = store.missing_bytes(setup.files)
     if missing:
         free = format_file_size(store.free_disk())
@@ -173,6 +175,15 @@ def file_lines(setup: Setup) -> list[str]:
         if licences.is_new(setup.model.name, setup.licence):
             lines.append(f"licence   {setup.licence}")
     return lines
+
+
+def _file_lines(file: File) -> list[str]:
+    """One file in a line, or in as many as a narrow terminal needs."""
+    name = f"{file.role:<9} {Path(file.file).name}, {format_file_size(file.size)}"
+    where = f"here ({file.source})" if file.here else f"from {file.repo}"
+    short = len(f"{name}, {where}") <= NARROW
+    lines = [f"{name}, {where}"] if short else [f"{name},", f"{'':<9} {where}"]
+    return lines + ([f"{'':<9} {file.note}"] if file.note else [])
 
 
 @contextlib.contextmanager
@@ -232,8 +243,9 @@ def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None
 def lines(setup: Setup, session: Session, proof: Proof) -> list[tuple[str, str]]:
     """The endpoint in words."""
     key = "with your key" if session.api_key else "any key"
+    reach = "for this machine only" if re.match(r"https?://(127\.|localhost|\[::1\])", session.base_url) else "there"
     found = [
-        ("Ready", f"{session.base_url}   OpenAI-compatible, for this machine only, {key}"),
+        ("Ready", f"{session.base_url}   OpenAI-compatible, {reach}, {key}"),
         ("Model", f"{session.model}, {session.context_tokens:,} tokens of context, {session.backend}"),
         ("Drafter", drafter_words(proof)),
     ]
