@@ -86,7 +86,7 @@ class Costs:
         """The cheapest number of rows that holds `rows`; not more than `most`, and only counts that were measured."""
         best, least = rows, self.of(rows) * WORTH_PADDING
         for more in range(rows + 1, min(most, self.most) + 1):
-            if self.seen[more] and self.of(more) < least:
+            if self.seconds[more] < least and self.seen[more] and self.of(more) < least:
                 best, least = more, self.of(more)
         return best
 

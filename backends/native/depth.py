@@ -178,12 +178,12 @@ class Depth:
 
         The time of drafting and verifying them is spent in any case.
         """
-        best = total = 0.0
+        best = gain = 0.0
+        places, table, rate = self.places, self.table, self.rate
         for more in range(guesses, min(most, guesses + AHEAD)):
-            reached *= self.places[more]
-            total += reached
-            spent = (more + 1 - guesses) * self.step + self.table[more + 1] - self.table[guesses]
-            best = max(best, total - self.rate * spent)
+            reached *= places[more]
+            gain += reached - rate * (self.step + table[more + 1] - table[more])
+            best = max(best, gain)
         return best
 
     def record(self, rows: int, seconds: float, tokens: int) -> None:
@@ -256,6 +256,8 @@ class Adaptive:
     def __init__(self, depth: Depth, most: int) -> None:
         self._depth, self._most = depth, most
         self._reached = 1.0
+        self._promised = 1.0
+        """By the guesses after those taken."""
         self.taken: list[float] = []
         """How sure the drafter was of each guess."""
         self.probing = False
@@ -268,7 +270,7 @@ class Adaptive:
         if guesses >= self._most or self.probing or self.refused is not None:
             return False
         # The first step of a round is worth it whenever drafting is: that was judged by rounds.
-        if guesses and self._depth.ahead(guesses, self._most, self._reached) <= 0:
+        if self._promised <= 0:
             return False
         self.steps += 1
         return True
@@ -277,7 +279,8 @@ class Adaptive:
         depth, guesses = self._depth, len(self.taken)
         reached = self._reached * depth.by_confidence.of(confidence)
         more = depth.table[guesses + 1] - depth.table[guesses]
-        if reached - depth.rate * more + depth.ahead(guesses + 1, self._most, reached) <= 0:
+        self._promised = depth.ahead(guesses + 1, self._most, reached)
+        if reached - depth.rate * more + self._promised <= 0:
             self.probing = not guesses
             if guesses:
                 self.refused = confidence
