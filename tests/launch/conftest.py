@@ -48,13 +48,16 @@ def llama_server(monkeypatch: pytest.MonkeyPatch) -> Path:
     return found
 
 
-def advisor(*words: str, timeout_s: float = TIMEOUT_S, **environment: str) -> subprocess.CompletedProcess[str]:
+def advisor(
+    *words: str, timeout_s: float = TIMEOUT_S, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     return subprocess.run(
         [sys.executable, "-m", "advisor", *words],
         capture_output=True,
         text=True,
         timeout=timeout_s,
+        input=stdin,
         env={**os.environ, **environment},
         check=False,
     )

@@ -23,6 +23,7 @@ from advisor.sessions import Session
 from backends.base import Model, Options
 from backends.llama_cpp import LlamaCpp
 from backends.native import Native
+from tests.engine.random_pair import write_drafter
 from tests.launch.conftest import DEMO, advisor, ask, wait_for
 
 pytestmark = [pytest.mark.llama_server, pytest.mark.usefixtures("llama_server")]
@@ -86,6 +87,17 @@ def test_the_command_line_from_launch_to_stop_and_the_openai_client() -> None:
     client = openai.OpenAI(base_url=made["base_url"], api_key="any")
     said = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
     assert said.choices[0].message.content
+    question = [{"role": "user", "content": demo.QUESTION}]
+    whole = client.chat.completions.create(model="demo", messages=question, max_tokens=24, temperature=0)
+    asked = {"model": "demo", "messages": question, "max_tokens": 24, "temperature": 0}
+    chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert streamed == whole.choices[0].message.content and chunks[-1].usage.completion_tokens == 24
+    assert [each.id for each in client.models.list()] == ["demo"]
+    talked = advisor("chat", "demo", "--temperature", "0", stdin=f"{demo.QUESTION}\n/stats\n")
+    assert talked.returncode == 0 and streamed in talked.stdout
+    assert "of the drafts accepted" in talked.stdout + talked.stderr
+    assert ask("ps")["sessions"][0]["stats"]["drafted"] > 0
     assert "listening" in advisor("logs", "demo").stdout
     answered = ask("run", "demo", demo.QUESTION, "--max-tokens", "8")
     assert answered["backend"] == "llama.cpp" and answered["timings"]["predicted_n"] == 8
@@ -139,6 +151,22 @@ def test_two_at_once() -> None:
     finally:
         for session in found:
             sessions.end(session, backend)
+
+
+@pytest.mark.parametrize(
+    ("width", "architecture", "why"),
+    [(96, "gemma4-assistant", "width"), (320, "gemma4_assistant", "gemma4_assistant")],
+)
+def test_a_wrong_drafter_is_refused_before_anything_starts(
+    tmp_path: Path, width: int, architecture: str, why: str
+) -> None:
+    wrong = tmp_path / "mtp-wrong.gguf"
+    write_drafter(wrong, width, architecture)
+    model = Model(name="demo", target=DEMO / "demo.gguf", drafter=wrong, draft_tokens=3, context_tokens=1024)
+    asked = Setup(backend="llama.cpp", model=model, options=Options(), drafter_reason="")
+    with pytest.raises(RuntimeFailed, match=why):
+        launching.open_session(LlamaCpp(), asked)
+    assert sessions.everything() == []
 
 
 def test_a_broken_drafter_is_named(tmp_path: Path) -> None:
