@@ -136,10 +136,7 @@ class Api:
         """
         with self._told(name):
             found = self._package.show(name)
-        return Shown.read(
-            found.modelfile or "", found.modelinfo or {}, found.capabilities or (),
-            quant=(found.details.quantization_level if found.details else "") or "",
-        )  # fmt: skip
+        return Shown.read(found.modelfile or "", found.modelinfo or {}, found.capabilities or ())
 
     # ---- Getting it there
 

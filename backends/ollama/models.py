@@ -17,25 +17,22 @@ QUOTES = '"""'
 
 class Shown(Record, frozen=True, kw_only=True):
     """A model. `target`: digest of its weights; `projectors`: of what else it is made from; `drafters`: of each drafter
-    that is attached, the last one is used. `settings`: whatever else its Modelfile says. `parameters`: values by name,
-    as text. `facts`: of the target's header. `takes`: `completion`, `vision`, `thinking`, ...
+    that is attached, the last one is used. `parameters`: values by name, as text. `facts`: of the target's header.
+    `takes`: `completion`, `vision`, `thinking`, ...
     """
 
     target: str
     projectors: tuple[str, ...] = ()
     drafters: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
     parameters: dict[str, tuple[str, ...]] = {}
     facts: dict[str, Any] = {}
     takes: tuple[str, ...] = ()
-    quant: str = ""
 
     @classmethod
-    def read(cls, modelfile: str, facts: Mapping[str, Any], takes: Iterable[str], *, quant: str = "") -> Shown:
+    def read(cls, modelfile: str, facts: Mapping[str, Any], takes: Iterable[str]) -> Shown:
         """From the parts of the reply. The drafter shows up in the Modelfile alone."""
         layers: dict[str, list[str]] = {"FROM": [], "DRAFT": []}
         parameters: dict[str, list[str]] = {}
-        settings: list[str] = []
         for line in _logical(modelfile):
             word, _, rest = line.partition(" ")
             if word in layers and (found := BLOB.search(rest)):
@@ -43,18 +40,14 @@ class Shown(Record, frozen=True, kw_only=True):
             elif word == "PARAMETER":
                 name, _, value = rest.partition(" ")
                 parameters.setdefault(name, []).append(value.strip().strip('"'))
-            elif line:
-                settings.append(line)
         target, *others = layers["FROM"] or [""]
         return cls(
             target=target,
             projectors=tuple(others),
             drafters=tuple(layers["DRAFT"]),
-            settings=tuple(settings),
             parameters={name: tuple(values) for name, values in parameters.items()},
             facts=dict(facts),
             takes=tuple(takes),
-            quant=quant,
         )
 
     @property

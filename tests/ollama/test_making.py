@@ -195,7 +195,6 @@ def test_a_modelfile_with_texts_in_quotes() -> None:
     assert found.target == f"sha256:{digest}" and found.projectors == (f"sha256:{'b' * 64}",)
     assert found.drafters == (f"sha256:{'c' * 64}",)
     assert found.parameters == {"stop": ("<turn|>", "<eos>"), "top_k": ("64",)}
-    assert len(found.settings) == 2
 
 
 def taken(library: Library, name: str) -> None:
