@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from tests.fakes.ollama_answers import Answers
 from tests.fakes.ollama_children import Child
-from tests.fakes.ollama_library import Refused, ServerGoneError, stamp
+from tests.fakes.ollama_library import ServerGoneError
+from tests.fakes.ollama_shelf import Refused, stamp
 from tests.fakes.ollama_wire import JSON, NDJSON, Ollama
 
 

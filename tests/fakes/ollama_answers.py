@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.ollama_children import Child, Words
-from tests.fakes.ollama_library import Refused, ServerGoneError, stamp
+from tests.fakes.ollama_library import ServerGoneError
+from tests.fakes.ollama_shelf import Refused, stamp
 from tests.fakes.ollama_wire import BROKEN, CENTURIES_S, JSON, KEPT_S, KINDS, NDJSON, SSE, STRINGS, Wire
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.fakes.ollama_children import Children
-from tests.fakes.ollama_library import Library, Refused
+from tests.fakes.ollama_library import Library
+from tests.fakes.ollama_shelf import Refused
 
 UTF8 = "application/json; charset=utf-8"
 JSON, NDJSON, SSE, PLAIN = "application/json", "application/x-ndjson", "text/event-stream", "text/plain"

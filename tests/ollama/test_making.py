@@ -13,7 +13,8 @@ from backends.ollama import Ollama, derived, ledger
 from backends.ollama.models import Shown
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
-from tests.fakes.ollama_library import Library, Manifest
+from tests.fakes.ollama_library import Library
+from tests.fakes.ollama_shelf import Manifest
 from tests.ollama.conftest import TAG, pair, planned, tagged, written
 from tests.ollama.test_faults import NAME, ours, silent
 
