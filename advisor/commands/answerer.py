@@ -12,7 +12,7 @@ import msgspec
 
 from advisor import demo, gguf, launching, pairing, sessions
 from advisor.client import Client, Done, Text, Timings, joined, running
-from advisor.commands.launch import ended_by_signals, fetch, running_session
+from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_session
 from advisor.commands.run import AUTO, usable
 from advisor.demo import Answer, collect, compare
 from advisor.errors import UsageError
@@ -148,7 +148,9 @@ def _of_catalogue(order: Order, tokens: int) -> Iterator[Answerer]:
     """A size of the catalogue, fetched and placed as `advisor launch` does it."""
     if order.drafter == gguf.LOOKUP:
         raise UsageError("--drafter lookup is for the demo and for files", hint="sizes come with their own drafter")
-    setup = launching.configure(msgspec.structs.replace(order, context=tokens if tokens > DEFAULT_CONTEXT else None))
+    order = msgspec.structs.replace(order, context=tokens if tokens > DEFAULT_CONTEXT else None)
+    with busy(LOOKING):
+        setup = launching.configure(order)
     backend = usable(setup.backend)
     fetch(setup)
     with running_session(backend, setup) as session, joined(backend, session.endpoint) as client:

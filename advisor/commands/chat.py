@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advisor import launching, sessions
-from advisor.commands.launch import drafter_words, ended_by_signals, fetch, opened
+from advisor.commands.launch import LOOKING, drafter_words, ended_by_signals, fetch, opened
 from advisor.commands.ps import stats_words
 from advisor.commands.run import usable
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
@@ -21,6 +21,7 @@ from advisor.footer import Footer
 from advisor.launching import DEMO, Order
 from advisor.machine import Record
 from advisor.printer import Printer
+from advisor.progress import busy
 from advisor.sessions import Session
 from backends.base import Backend, load
 
@@ -90,7 +91,8 @@ def _session(order: Order) -> Iterator[tuple[Session, Backend]]:
         return
     if order.model is None:
         raise UsageError("nothing is running", hint="name a model, such as demo or 12b", command="advisor chat demo")
-    setup = launching.configure(order)
+    with busy(LOOKING):
+        setup = launching.configure(order)
     runner = usable(setup.backend)
     fetch(setup)
     with opened(runner, setup) as (session, proof):

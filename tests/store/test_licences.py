@@ -33,6 +33,7 @@ def test_shown_once_for_each_model(
 ) -> None:
     monkeypatch.setenv(sessions.STATE, str(home / "state"))
     made = setup(store.locate(wanted))
+    assert all(len(line) <= 80 for line in launch.file_lines(made) if "to fetch" not in line)
     assert licence_lines(made) and licence_lines(made), "a dry run remembers nothing"
     hub.faults = [Fault(status=403)]
     with pytest.raises(Exception, match="may not be read"):

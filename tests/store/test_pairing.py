@@ -124,7 +124,8 @@ def test_one_that_is_given_is_checked(home: Path, own: Path, drafter: bytes) -> 
     mine = put(home / "unsloth" / "gemma-4-demo-it-GGUF" / "model.gguf", own.read_bytes())
     setup = launching.configure(Order(model=str(mine), backend="native", drafter=given))
     assert setup.model.drafter == given
-    assert launch.file_lines(setup)[1] == f"drafter   mtp.gguf, 1.47 MB, here (given); {pairing.UNLIKE}"
+    said = ["drafter   mtp.gguf, 1.47 MB, here (given)", f"          {pairing.UNLIKE}"]
+    assert launch.file_lines(setup)[1:] == said
     other = home / "other.gguf"
     random_pair.write_drafter(other, backbone=1536)
     for wrong, said in ((other, "1536 .E2B."), (own, "is no drafter"), (home / "none.gguf", "no file")):
