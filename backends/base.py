@@ -156,8 +156,8 @@ class Backend(abc.ABC):
     shared: bool = False
     """Its server has a life and an address of its own, and serves others too."""
     drafts_per_request: bool = False
-    """Its server takes the draft length from the request (`draft_tokens`, a number or `auto`), so that nothing has to be
-    started again to compare lengths."""
+    """Its server takes the draft length from the request (`draft_tokens`, a number or `auto`), so that nothing has to
+    be started again to compare lengths."""
     waived: Mapping[str, str] = {}
     """Rules of `backends.conformance` that this runtime cannot keep, with the reason: skipped, and said to be."""
 
