@@ -88,6 +88,10 @@ class Wire(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._route()
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that goes away is nobody's fault
+            super().handle()
+
     def log_message(self, *_: object) -> None:
         pass
 
