@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import ollama
 
-from advisor.errors import AdvisorError
+from advisor.errors import AdvisorError, Interrupted
 from advisor.machine import Record
 from backends.ollama import address, failures
 from backends.ollama.models import Shown
@@ -201,7 +201,7 @@ class Api:
             lines = reply.iter_lines()
             try:
                 self._follow(lines, name)
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit, Interrupted):
                 with contextlib.suppress(Exception):
                     self._follow(lines, name)
                     self.delete(name)

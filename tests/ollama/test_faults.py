@@ -268,8 +268,10 @@ def test_two_advisors_want_the_same_model(ollama: fake.Ollama, tmp_path: Path) -
     assert ollama.asked("POST /api/create") == 1, "the others found it made"
 
 
-def test_a_create_that_is_cancelled_is_waited_for_and_taken_back(ollama: fake.Ollama, tmp_path: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, Interrupted])
+def test_a_create_that_is_cancelled_is_waited_for_and_taken_back(
+    ollama: fake.Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: type[BaseException]
+) -> None:
     ollama.library.pause_s = 0.2
     backend = Ollama()
     follow = Api._follow
@@ -279,11 +281,11 @@ def test_a_create_that_is_cancelled_is_waited_for_and_taken_back(ollama: fake.Ol
         calls.append(name)
         if len(calls) == 1:
             next(lines)
-            raise KeyboardInterrupt
+            raise signal("interrupted")
         follow(self, lines, name)
 
     monkeypatch.setattr(Api, "_follow", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(signal):
         backend.prepare(planned(backend, pair(tmp_path)), silent)
     assert ollama.library.litter == [], "the server was allowed to finish"
     assert ollama.library.models == {} and files.digest(files.TARGET) not in ollama.library.blobs
