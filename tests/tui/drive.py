@@ -47,7 +47,8 @@ async def settled(pilot: Pilot[Any]) -> None:
 
 def not_drawn(app: Wizard) -> bool:
     """The footer is composed after everything else."""
-    return isinstance(app.screen, Step) and not app.screen.query(FooterKey)
+    keys = list(app.screen.query(FooterKey))
+    return isinstance(app.screen, Step) and not (keys and all(key.size.width for key in keys))
 
 
 def send(app: Wizard, key: str) -> None:

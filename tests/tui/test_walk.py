@@ -21,23 +21,34 @@ from tests.tui.world import MACHINES, SESSION, wizard
 LAUNCH = ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
 
 
-def test_enter_enter_runs_the_answer() -> None:
+@pytest.fixture
+def confirmed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the summary confirmed, in place of starting it."""
+    found: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Wizard, "action_start", lambda app: found.append(app.errand.argv))
+    return found
+
+
+def test_enter_enter_runs_the_answer(confirmed: list[tuple[str, ...]]) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         assert step(app) == "answer"
         await press(pilot, "enter")
         assert step(app) == "summary"
+        assert confirmed == []
         await press(pilot, "enter")
 
-    assert drive(wizard("rtx-4090"), script).return_value == LAUNCH
+    drive(wizard("rtx-4090"), script)
+    assert confirmed == [LAUNCH]
 
 
-def test_the_same_by_mouse() -> None:
+def test_the_same_by_mouse(confirmed: list[tuple[str, ...]]) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await click(pilot, Forward)
         assert step(app) == "summary"
         await click(pilot, Forward)
 
-    assert drive(wizard("rtx-4090"), script).return_value == LAUNCH
+    drive(wizard("rtx-4090"), script)
+    assert confirmed == [LAUNCH]
 
 
 def test_every_step_and_back_by_keyboard() -> None:
@@ -166,7 +177,7 @@ def test_a_corrected_machine() -> None:
     drive(wizard("no-gpu"), script)
 
 
-def test_a_machine_that_is_not_here_cannot_be_started() -> None:
+def test_a_machine_that_is_not_here_cannot_be_started(confirmed: list[tuple[str, ...]]) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await press(pilot, "m", "tab", "tab", *"M3 Max 64GB", "enter")
         assert app.choice.spec == "M3 Max 64GB"
@@ -174,7 +185,8 @@ def test_a_machine_that_is_not_here_cannot_be_started() -> None:
         assert step(app) == "summary"
         assert "another machine" in text(app)
 
-    assert drive(wizard("no-gpu"), script).return_value is None
+    drive(wizard("no-gpu"), script)
+    assert confirmed == []
 
 
 def test_nonsense_is_not_taken() -> None:

@@ -94,7 +94,9 @@ and starts the model on this machine only. **Escape** goes back.
     def show_demo(self, found: Errand) -> None:
         """The embedded pair: nothing to fetch, and it fits everywhere."""
         self.query_one("#headline", Label).update("The demo")
-        said = "A tiny Gemma 4 with its drafter, on the native engine\nto see how all this works: it knows this program only"
+        said = (
+            "A tiny Gemma 4 with its drafter, on the native engine\nIt shows how all this works, and knows little else"
+        )
         self.query_one("#subtitle", Label).update(said)
         files = self.query_one(Files)
         files.files = found.files
@@ -168,7 +170,8 @@ def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fac
     fetch = f"{format_file_size(found.missing)} from huggingface.co" + (f", {listed}" if listed else "")
     disk = f"{format_file_size(found.free)} free in {found.folder}"
     after = f", {format_file_size(left)} afterwards" if found.missing and left >= 0 else ""
-    memory = ", ".join(f"{words.of_total(room.used, room.total)} {room.name}" for room in words.rooms(answer))
+    held = ", ".join(f"{words.of_total(room.used, room.total)} {room.name}" for room in words.rooms(answer))
+    memory = held.replace("Main", "main").replace("Shared", "shared")
     said = [
         ("To fetch", fetch if found.missing else "nothing: everything is here"),
         ("Disk", disk + after),
