@@ -28,7 +28,7 @@ FORGET = 0.97
 """What is left of older evidence at each new one."""
 FADE, FADING = 0.985, 16
 """What is left of evidence after so many rounds, so that what was not tried lately is tried again."""
-PLAIN = 4
+PLAIN = 8
 """Of so many plain rounds one is measured: there are many, and they are short."""
 AHEAD = 8
 """Guesses that a draft looks ahead: twice the rows that kernels take together."""
@@ -41,8 +41,10 @@ WEIGHT = 0.1
 """Of one round, in what drafting is worth."""
 LEAST_WORTH, MOST_WORTH = -0.25, 1.0
 """Bounds of what is remembered of it: a task that changes must show soon."""
-SHORTEST_REST, LONGEST_REST = 4, 128
+SHORTEST_REST, LONGEST_REST = 4, 256
 """Rounds without a draft between two probes: doubled while they do not help."""
+PROBING = 0.01
+"""Most of the time that probes of one answer after another may take where they never help."""
 
 
 class Pace(Protocol):
@@ -130,17 +132,23 @@ class Depth:
         self._rest = 0
         self._gap = SHORTEST_REST
         self._tokens = self._seconds = 0.0
-        self._rounds = 0
+        self._rounds = self._plain = 0
         self.table: list[float] = []
         self.rate = 0.0
 
     def begin(self) -> None:
-        """Another answer: whatever the last one taught, this one is probed at once."""
-        self._rest, self._gap = 0, max(SHORTEST_REST, self._gap // 4)
+        """Another answer: whatever the last one taught, this one is probed soon."""
+        self._rest = min(self._rest, self._shortest)
         self.costs.rows = 0
+
+    @property
+    def _shortest(self) -> int:
+        """Rounds between probes at least."""
+        return max(SHORTEST_REST, min(LONGEST_REST, int(self.step / (PROBING * self.costs.seconds[1]))))
 
     def look(self) -> None:
         """Before a round that may draft: what is true of it whatever is drafted."""
+        self._pass()
         self.table = self.costs.table()
         self.rate = max(1 / self.costs.seconds[1], self._tokens / self._seconds if self._seconds else 0.0)
 
@@ -196,16 +204,28 @@ class Depth:
         """
         self._rounds += 1
         costs = self.costs
+        if rows == costs.rows == 1 and self._rounds % PLAIN:
+            self._plain += 1
+            return
         changed = rows != costs.rows
-        if rows > 1 or (self._rounds % PLAIN == 0 and not changed):
-            costs.note(rows, seconds - costs.change * changed)
+        if rows > 1 or not changed:
+            # What a change takes was measured in other rounds: it cannot have been all of this one.
+            costs.note(rows, seconds - min(costs.change, seconds / 2) * changed)
         if self._rounds % FADING == 0:
             self.by_confidence.fade()
             self.by_place.fade()
             self.by_match.fade()
+        self._pass()
         self._tokens = FORGET * self._tokens + tokens
         self._seconds = FORGET * self._seconds + costs.of(rows)
         costs.rows = rows
+
+    def _pass(self) -> None:
+        """Count the plain rounds that were not worth a moment each."""
+        left = FORGET**self._plain
+        rounds, self._plain = (1 - left) / (1 - FORGET), 0
+        self._tokens = left * self._tokens + rounds
+        self._seconds = left * self._seconds + rounds * self.costs.seconds[1]
 
     def judge(self, pace: Adaptive, rows: int, accepted: int, seconds: float, *, ended: bool = False) -> None:
         """What a draft of `pace` came to.
@@ -239,8 +259,9 @@ class Depth:
         if self.worth >= 0:
             self._gap = SHORTEST_REST
         elif rested:
+            self._gap = max(self._gap, self._shortest)
             self._rest = self._gap
-            self._gap = max(SHORTEST_REST, self._gap // 2) if gained > 0 else min(2 * self._gap, LONGEST_REST)
+            self._gap = self._gap // 2 if gained > 0 else min(2 * self._gap, LONGEST_REST)
 
     def judge_repeated(self, match: int, drafted: int, accepted: int) -> None:
         """What the verification of a repeated passage came to."""

@@ -272,6 +272,8 @@ class Engine:
     def _learn(self, plan: Plan, tokens: Sequence[int], right: int, drafting: float, seconds: float) -> None:
         depth, drafted = self.depth, len(plan.draft.tokens)
         depth.record(plan.rows, seconds, len(tokens))
+        if plan is PLAIN:
+            return
         # An answer that ends inside a draft says nothing of the guesses after its end.
         ended = tokens[-1] in self.end
         if plan.pace is not None:
