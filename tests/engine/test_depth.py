@@ -190,7 +190,7 @@ def test_a_change_that_was_measured_too_high() -> None:
     for _ in range(20):
         for rows in (4, 1):
             depth.record(rows, 1.0, 1)
-    assert min(depth.costs.seconds[1:]) > 0.1
+    assert min(depth.costs.seconds[1:]) > 0
 
 
 def test_a_hopeless_guess_is_compared_and_not_verified() -> None:
