@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from backends.ollama import address, failures
 from backends.ollama.models import Shown
 
 CONNECT_S = 5.0
+POLL_S = 0.05
 PIECE = 1 << 20
 FOREVER = -1
 """As `keep_alive`: until it is unloaded."""
@@ -193,19 +195,36 @@ class Api:
         Raises:
             RuntimeFailed: the server refused, in whichever way; nothing was made.
         """
-        name = str(body["model"])
+        name, failed, done = str(body["model"]), list[BaseException](), threading.Event()
+
+        def work() -> None:
+            try:
+                self._create(name, body)
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                failed.append(error)
+            finally:
+                done.set()
+
+        # In a thread: an interruption would end the reading, and with it the connection. Not joined, but waited for:
+        # a thread whose join is interrupted counts as ended.
+        threading.Thread(target=work, daemon=True, name="create").start()
+        try:
+            while not done.wait(POLL_S):
+                pass
+        except (KeyboardInterrupt, SystemExit, Interrupted):
+            done.wait()
+            with contextlib.suppress(AdvisorError):
+                self.delete(name)
+            raise
+        if failed:
+            raise failed[0]
+
+    def _create(self, name: str, body: Mapping[str, Any]) -> None:
         with self._told(name), self._http.stream("POST", "/api/create", json=dict(body)) as reply:
             if reply.is_error:
                 reply.read()
                 self._checked(reply, name)
-            lines = reply.iter_lines()
-            try:
-                self._follow(lines, name)
-            except (KeyboardInterrupt, SystemExit, Interrupted):
-                with contextlib.suppress(Exception):
-                    self._follow(lines, name)
-                    self.delete(name)
-                raise
+            self._follow(reply.iter_lines(), name)
 
     def _follow(self, lines: Iterator[str], name: str) -> None:
         """Read a stream to its `success`."""

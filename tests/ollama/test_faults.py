@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ from backends.ollama.address import given
 from backends.ollama.api import Api
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
+from tests.launch.conftest import wait_for
 from tests.ollama.conftest import TAG, pair, planned, tagged, written
 
 QUESTION = [{"role": "user", "content": "What is a drafter?"}]
@@ -268,28 +272,21 @@ def test_two_advisors_want_the_same_model(ollama: fake.Ollama, tmp_path: Path) -
     assert ollama.asked("POST /api/create") == 1, "the others found it made"
 
 
-@pytest.mark.parametrize("signal", [KeyboardInterrupt, Interrupted])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_create_that_is_cancelled_is_waited_for_and_taken_back(
-    ollama: fake.Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: type[BaseException]
+    ollama: fake.Ollama, tmp_path: Path, number: int
 ) -> None:
-    ollama.library.pause_s = 0.2
-    backend = Ollama()
-    follow = Api._follow
-    calls: list[str] = []
-
-    def interrupted(self: Api, lines: Iterator[str], name: str) -> None:
-        calls.append(name)
-        if len(calls) == 1:
-            next(lines)
-            raise signal("interrupted")
-        follow(self, lines, name)
-
-    monkeypatch.setattr(Api, "_follow", interrupted)
-    with pytest.raises(signal):
-        backend.prepare(planned(backend, pair(tmp_path)), silent)
+    ollama.library.pause_s = 0.7
+    model = pair(tmp_path)
+    words = ["launch", str(model.target), "--drafter", str(model.drafter), "--backend", "ollama"]
+    with subprocess.Popen([sys.executable, "-m", "advisor", *words], stderr=subprocess.PIPE) as process:
+        wait_for(lambda: ollama.asked("POST /api/create") == 1)
+        time.sleep(0.2)
+        process.send_signal(number)
+        assert process.wait(20) == 130
     assert ollama.library.litter == [], "the server was allowed to finish"
     assert ollama.library.models == {} and files.digest(files.TARGET) not in ollama.library.blobs
-    monkeypatch.undo()
 
 
 def test_errors_inside_a_stream_with_status_200(ollama: fake.Ollama) -> None:
