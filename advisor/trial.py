@@ -182,7 +182,7 @@ class Trial:
         self.finished = True
 
     def _at_request(self, opener: Opener) -> Iterator[Event]:
-        drafting = max((one for one in self.plan.lengths), key=lambda one: (one == USUAL, one))
+        drafting = max(self.plan.lengths, key=lambda one: (one == USUAL, one != PLAIN, one))
         yield Stage(what="starting")
         with opener.open(drafting) as session:
             yield Stage(what="warming up")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from advisor.sessions import Session
     from advisor.tui.live import Live
     from advisor.tui.start import Start
+    from advisor.tui.talk import Said
     from advisor.tui.tryout import Tryout
 
 DEBOUNCE_S = 0.06
@@ -89,6 +90,8 @@ class Wizard(App[Argv]):
         """What ran when the first step was last shown."""
         self.started: Start | None = None
         """The last start, under way or over."""
+        self.resumed: list[Said] = []
+        """A conversation whose server was lost."""
         self.tryout: Tryout | None = None
         """The trial of what runs, under way or over."""
         self._soon: Timer | None = None
@@ -246,7 +249,21 @@ class Wizard(App[Argv]):
     def _runs(self, started: Start) -> None:
         if started is self.started and started.live is not None:
             self.live = started.live
+            self.live.talk.said = self.resumed
+            self.resumed = []
             self.refresh_bindings()
+
+    def try_out(self, live: Live) -> None:
+        """Measure what runs with and without its drafter; the faster is kept."""
+        from advisor.tui.tryout import Tryout  # noqa: PLC0415
+
+        def concluded() -> None:
+            if live is self.live:
+                made.apply()
+                self.refresh_bindings()
+
+        made = self.tryout = Tryout(live, each_s=self.services.each_s, then=lambda: self.call_later(concluded))
+        made.begin()
 
     def join(self, session: Session) -> None:
         """Talk to what ran before."""
@@ -273,6 +290,17 @@ class Wizard(App[Argv]):
             then()
 
         background(self, functools.partial(sessions.end, live.session, live.backend), gone, group="end")
+
+    def restart(self) -> None:
+        """Start again what was lost, and go on with the conversation."""
+        if self.live is not None:
+            self.resumed = self.live.talk.said
+
+            def anew() -> None:
+                self.action_go("answer")
+                self.action_go("start")
+
+            self.end(then=anew)
 
     def action_end(self) -> None:
         """Stop what runs, and return to the first step."""

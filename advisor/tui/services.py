@@ -116,3 +116,5 @@ class Services:
     configure: Callable[[Order], Setup] = field(default=configure)
     fetch: Callable[[Setup, Progress], None] = field(default=fetch)
     backend: Callable[[str], Backend] = field(default=backend)
+    each_s: float = 10.0
+    """Seconds for each side of a kind in the trial."""

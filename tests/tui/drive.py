@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -43,6 +44,15 @@ async def settled(pilot: Pilot[Any]) -> None:
             await asyncio.sleep(0.005)
         else:
             quiet += 1
+
+
+async def until(pilot: Pilot[Any], what: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for what a thread does."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, text(pilot.app)  # type: ignore[arg-type]
+        await pilot.pause(0.01)
+    await pilot.pause(0.01)
 
 
 def not_drawn(app: Wizard) -> bool:

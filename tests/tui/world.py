@@ -16,6 +16,7 @@ from advisor.tui.app import Wizard
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings
 from advisor.tui.state import Choice
+from tests.tui import scripted
 
 MACHINES = {
     "no-gpu": "cpu, 16GB",
@@ -91,6 +92,10 @@ def services(spec: str, sessions: Sequence[Session] = (), backends: Sequence[Ava
         files_there=files,
         free_disk=lambda: 180 * 10**9,
         cache=lambda: Path("/models/hub"),
+        configure=scripted.configure,
+        fetch=scripted.fetch,
+        backend=lambda _: scripted.Scripted(),
+        each_s=0.1,
     )
 
 

@@ -1,0 +1,102 @@
+"""The work of step 5: decide, fetch, load, and ask once. Cancelled at any point, nothing of it runs any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from advisor import launching, sessions
+from advisor.launching import Order, Proof, Setup
+from advisor.processes import birth
+from advisor.progress import Pace, Transfer
+from advisor.sessions import Session
+from advisor.tui.deed import Deed
+from advisor.tui.live import Live
+from advisor.tui.services import Services
+from backends.base import Backend
+
+Stage = Literal["deciding", "fetching", "loading", "asking", "running"]
+AGAIN_S = 0.1
+
+
+class Start(Deed):
+    """One order on its way to an endpoint that answers.
+
+    Args:
+        order: what is started.
+        world: where files, backends and decisions are from.
+        then: as for all deeds.
+    """
+
+    def __init__(self, order: Order, world: Services, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(then)
+        self.order = order
+        self.stage: Stage = "deciding"
+        self.setup: Setup | None = None
+        self.transfers: dict[str, Transfer] = {}
+        """By the file's name, the newest last."""
+        self.moved_at = time.monotonic()
+        """When anything came last."""
+        self.loading: Transfer | None = None
+        self.proof: Proof | None = None
+        self.live: Live | None = None
+        self._world = world
+        self._backend: Backend | None = None
+        self._session: Session | None = None
+        self._fetched, self._loaded = Pace(self._fetching), Pace(self._loading)
+
+    # ---- In the thread
+
+    def work(self) -> None:
+        setup = self.setup = self._world.configure(self.order)
+        self.check()
+        backend = self._backend = self._world.backend(setup.backend)
+        self.stage = "fetching"
+        self._world.fetch(setup, self._fetched)
+        self.check()
+        self.stage = "loading"
+        session = self._session = launching.open_session(backend, setup, progress=self._loaded)
+        try:
+            self.check()
+            self.stage = "asking"
+            proof = self.proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
+            launching.remember(setup, session, proof)
+            self.check()
+        except BaseException:
+            sessions.end(session, backend)
+            raise
+        self.live = Live(session=session, backend=backend, setup=setup, proof=proof)
+        self.stage = "running"
+
+    def _fetching(self, transfer: Transfer) -> None:
+        self.check()
+        before = self.transfers.get(transfer.what)
+        if before is None or before.done != transfer.done:
+            self.moved_at = time.monotonic()
+        self.transfers = {**self.transfers, transfer.what: transfer}
+
+    def _loading(self, transfer: Transfer) -> None:
+        self.loading = transfer
+
+    # ---- From outside
+
+    def cancel(self) -> None:
+        """Tell it to end. A server that loads or answers is stopped: nothing else wakes whoever waits for it."""
+        super().cancel()
+        threading.Thread(target=self._put_down, name="cancel", daemon=True).start()
+
+    def _put_down(self) -> None:
+        while not self.over:
+            for session in self._begun():
+                sessions.end(session, self._backend)
+            self.wait(AGAIN_S)
+
+    def _begun(self) -> list[Session]:
+        """What this has started so far."""
+        if self._session is not None:
+            return [self._session]
+        own = f"{os.getpid()}:{birth(os.getpid())}"
+        return [one for one in sessions.everything() if one.status == "starting" and one.starter == own and one.spawned]

@@ -1,0 +1,196 @@
+"""The work of step 6: with and without the drafter, on three kinds of prompt; the faster is kept and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from advisor import launching, sessions
+from advisor.decision import PLAIN
+from advisor.errors import RuntimeFailed
+from advisor.launching import Setup
+from advisor.prompts import Prompt
+from advisor.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
+from advisor.trial_sessions import Own, Running
+from advisor.tui.deed import Deed
+from advisor.tui.live import Live
+
+if TYPE_CHECKING:
+    from advisor.trial_document import KindPart
+
+KINDS = ("code", "questions", "story")
+"""A drafter is right most often in code, and least in a story."""
+EACH_S = 10.0
+"""For each kind, with the drafter and without it."""
+ANSWER_S = 1.5
+PASSES = 64
+
+
+class Now(NamedTuple):
+    """What is being asked."""
+
+    kind: str
+    length: int
+    since: float
+
+
+class Tryout(Deed):
+    """One short trial of what runs. A backend that fixes the length at the start is ended, tried, and started again.
+
+    Args:
+        live: what runs; `setup` is known.
+        each_s: seconds for each kind and length, at most.
+    """
+
+    def __init__(self, live: Live, *, each_s: float = EACH_S, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(then)
+        self.live = live
+        self.stage = "starting"
+        self.now: Now | None = None
+        self.samples: tuple[Sample, ...] = ()
+        self.look: Look | None = None
+        self.result: KindPart | None = None
+        self.session = live.session
+        """What runs afterwards."""
+        self.abandoned = False
+        """Whether nothing need run afterwards: the wizard is left."""
+        self.begun_at = time.monotonic()
+        drafts = live.session.draft_tokens or USUAL
+        seconds = each_s * len(KINDS) * 2
+        self.plan = Plan(
+            lengths=(PLAIN, drafts),
+            kinds=KINDS,
+            depth_tokens=0,
+            passes=PASSES,
+            seconds=seconds,
+            answer_s=min(ANSWER_S, each_s / 2),
+            quick=True,
+        )
+
+    def abandon(self) -> None:
+        """Cancel it, and run nothing afterwards."""
+        self.abandoned = True
+        self.cancel()
+
+    @property
+    def setup(self) -> Setup:
+        if self.live.setup is None:
+            raise RuntimeFailed(
+                "nothing is known of how this was started", command=f"advisor trial {self.live.session.name} --quick"
+            )
+        return self.live.setup
+
+    @property
+    def left_s(self) -> float:
+        """The most that remains."""
+        return max(0.0, self.plan.seconds - (time.monotonic() - self.begun_at))
+
+    def apply(self) -> None:
+        """Let the conversation go on with what was found to be the faster."""
+        self.live.session = self.session
+        if self.result is not None:
+            self.live.keep(self.result.draft_tokens)
+
+    # ---- In the thread
+
+    def work(self) -> None:
+        backend, setup = self.live.backend, self.setup
+        if backend.drafts_per_request:
+            self.measure(Running(backend, self.live.session))
+            return
+        sessions.end(self.live.session, backend)
+        try:
+            self.measure(Own(backend, setup))
+        finally:
+            if not self.abandoned:
+                self.stage = "starting again"
+                self.session = launching.open_session(backend, kept(setup, self.result))
+
+    def measure(self, opener: Opener) -> None:
+        """Until all is clear, the time is up, or it is cancelled: what was measured until then counts."""
+        trial = Trial(self.plan)
+        self.begun_at = time.monotonic()
+        try:
+            with contextlib.closing(trial.run(Told(opener, self))) as events:
+                for event in events:
+                    self.see(event)
+                    if self.cancelled:
+                        break
+        finally:
+            self.now = None
+            self.conclude(trial)
+
+    def see(self, event: object) -> None:
+        """Keep what is shown."""
+        if isinstance(event, Stage):
+            self.stage = event.what
+        elif isinstance(event, Look):
+            self.look = event
+        elif isinstance(event, Sample):
+            self.stage = ""
+            self.samples = (*self.samples, event)
+
+    def conclude(self, trial: Trial) -> None:
+        """Decide with what was measured, and remember it; as `advisor trial` does."""
+        from advisor import known, measurements, trial_document  # noqa: PLC0415
+        from advisor.detection import detect  # noqa: PLC0415
+
+        if trial.decision() is None:
+            return
+        setup = self.setup
+        machine = setup.estimate.machine if setup.estimate else detect()
+        subject = trial_document.subject_of(
+            setup.model, self.live.backend, machine, quant=known.quant_of(setup), placement=known.placement_of(setup)
+        )
+        found = trial_document.document(trial, subject)
+        self.result = found.overall
+        depth = found.overall.depth_tokens if found.overall else 0
+        measurements.keep(*trial_document.measurements(found, expected=known.expectations(setup, depth)))
+
+
+def kept(setup: Setup, result: KindPart | None) -> Setup:
+    """What is started again: with the length that was found, or without the drafter."""
+    if result is None:
+        return setup
+    length = result.draft_tokens
+    drafter = setup.model.drafter if length != PLAIN else None
+    return msgspec.structs.replace(
+        setup, model=msgspec.structs.replace(setup.model, drafter=drafter, draft_tokens=length)
+    )
+
+
+class Told:
+    """An opener whose sessions say what they are asked."""
+
+    def __init__(self, opener: Opener, tryout: Tryout) -> None:
+        self.per_request, self.adapts = opener.per_request, opener.adapts
+        self.context_tokens = opener.context_tokens
+        self._opener, self._tryout = opener, tryout
+
+    def open(self, length: int) -> AbstractContextManager[Asked]:
+        return self._opened(length)
+
+    @contextlib.contextmanager
+    def _opened(self, length: int) -> Iterator[Asked]:
+        with self._opener.open(length) as session:
+            yield _Telling(session, self._tryout)
+
+
+class _Telling:
+    def __init__(self, session: Asked, tryout: Tryout) -> None:
+        self._session, self._tryout = session, tryout
+        self.memory_bytes, self.positions = session.memory_bytes, session.positions
+
+    def ask(self, prompt: Prompt, length: int, tokens: int, *, cold: bool) -> Answered:
+        self._tryout.check()
+        self._tryout.now = Now(prompt.kind, length, time.monotonic())
+        return self._session.ask(prompt, length, tokens, cold=cold)
+
+
+def with_drafter(length: int) -> bool:
+    return length == ADAPTS or length > PLAIN

@@ -1,0 +1,114 @@
+"""Beside the conversation: how fast it goes, how often the drafter is right, and how full everything is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from textual.content import Content
+from textual.reactive import reactive
+
+from advisor.placement import in_words
+from advisor.terminal import rate
+from advisor.tui.widgets.drawn import Drawn
+from advisor.tui.widgets.shares import in_a_line, shares
+from advisor.tui.widgets.spark import spark
+from advisor.tui.words import of_total
+
+SHORT = 12
+
+
+class Figures(NamedTuple):
+    """`rate`: tokens per second, now or of the last answer; `rates`: as they came. `drafts`: in words. Memory in bytes,
+    context in tokens. `expected_*`: as predicted. `trouble`: why nothing is known any more."""
+
+    rate: float | None = None
+    rates: tuple[float, ...] = ()
+    expected_rate: float | None = None
+    positions: tuple[float, ...] = ()
+    accepted: float | None = None
+    drafts: str = ""
+    drafting: float | None = None
+    memory: int | None = None
+    expected_memory: int | None = None
+    context: int = 0
+    context_size: int = 0
+    trouble: str = ""
+    name: str = ""
+
+
+class LivePanel(Drawn):
+    """A column of figures."""
+
+    HELP = """
+What the server counts: **speed** as the answer comes, how often the drafter's first, second, ... guess of a round is
+**accepted**, how many it guesses, the **memory** of the process against what was predicted, and how much of the
+**context** is used.
+"""
+
+    figures: reactive[Figures] = reactive(Figures(), layout=True)
+
+    def draw(self, width: int) -> Content:
+        now = self.figures
+        lines = [Content.styled(now.name, "bold $primary"), Content("")]
+        lines += [title("Speed", f"{rate(now.rate)} tok/s" if now.rate else "", width)]
+        lines.append(Content.styled(spark(now.rates, width) or " ", "$success"))
+        if now.expected_rate:
+            lines.append(Content.styled(f"{rate(now.expected_rate)} tok/s predicted", "$foreground-muted"))
+        lines += [
+            Content(""),
+            title("Accepted", f"{now.accepted * 100:.0f} %" if now.accepted is not None else "", width),
+        ]
+        lines += shares(now.positions, width) or [Content.styled(no_drafts(now), "$foreground-muted")]
+        if now.drafting:
+            lines.append(Content.styled(f"{now.drafting:.1f} drafted a round at present", "$foreground-muted"))
+        lines += [Content(""), title("Memory", in_words(now.memory) if now.memory else "", width)]
+        if now.expected_memory:
+            lines += [
+                gauge(now.memory or 0, now.expected_memory, width),
+                Content.styled(f"{in_words(now.expected_memory)} predicted", "$foreground-muted"),
+            ]
+        lines += [Content(""), title("Context", f"{now.context:,} of {now.context_size:,}", width)]
+        lines.append(gauge(now.context, now.context_size, width))
+        if now.trouble:
+            lines += [Content(""), *Content(now.trouble).stylize("$text-error").wrap(width)]
+        return Content("\n").join(lines)
+
+
+def no_drafts(now: Figures) -> str:
+    return "the drafter rests" if now.drafting == 0 or now.drafts == "none" else "nothing drafted yet"
+
+
+def title(name: str, figure: str, width: int) -> Content:
+    """A name on the left, its figure on the right."""
+    space = max(1, width - len(name) - len(figure))
+    return Content.assemble((name, "$foreground-muted"), " " * space, (figure, "bold"))
+
+
+def gauge(used: int, size: int, width: int) -> Content:
+    """How much of it."""
+    full = min(width, round(width * used / size)) if size else 0
+    full = max(1, full) if used else 0
+    return Content.assemble(("━" * full, "$primary"), ("─" * (width - full), "$foreground-disabled"))
+
+
+class LiveLine(Drawn):
+    """The same in one line, for narrow terminals."""
+
+    HELP = LivePanel.HELP
+
+    figures: reactive[Figures] = reactive(Figures(), layout=True)
+
+    def draw(self, width: int) -> Content:
+        now = self.figures
+        if now.trouble:
+            return Content.styled(now.trouble, "$text-error").truncate(width, ellipsis=True)
+        parts = [
+            Content.assemble((spark(now.rates, SHORT), "$success"), (f" {rate(now.rate)} tok/s", "bold"))
+            if now.rate
+            else Content.styled("no answer yet", "$foreground-muted"),
+            Content(f"accepted {in_a_line(now.positions[:3])}") if now.positions else Content(""),
+            Content(in_words(now.memory)) if now.memory and not now.expected_memory else Content(""),
+            Content(of_total(now.memory, now.expected_memory)) if now.memory and now.expected_memory else Content(""),
+            Content(f"context {now.context:,}/{now.context_size:,}"),
+        ]
+        return Content("  ").join([part for part in parts if part]).truncate(width, ellipsis=True)
