@@ -108,19 +108,28 @@ def noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int], rows: in
 
 
 def reading_noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
-    """The largest difference of a score after reading the prompt whole and after reading it in pieces.
+    """The largest difference of a score after reading the prompt whole, in pieces, and as drafting leaves it behind.
 
-    Another program reads it in other pieces: what is in the cache differs, and so does every score after it.
+    Another program reads it in other pieces, and in a conversation the cache holds what was verified in rows, others
+    rolled back: it differs in its last digits, and so does every score after it.
     """
     target = engine.target
-    rows = []
-    for first in (len(prompt), max(1, len(prompt) // 2)):
-        scores = target.prefill(prompt[:first])
-        for at in range(first, len(prompt), 16):
-            scores = target.step(prompt[at : at + 16])[-1:]
-        assert scores is not None
-        rows.append(np.concatenate([scores.copy(), *(target.step([token]).copy() for token in answer)]))
-    return float(np.abs(rows[0] - rows[1]).max())
+
+    def scores(begin: int, rows: int, rejected: int) -> np.ndarray:
+        found = target.prefill(prompt[:begin])
+        for at in range(begin, len(prompt), rows):
+            piece = prompt[at : at + rows]
+            found = target.step([*piece, *[7] * rejected])[len(piece) - 1 : len(piece)]
+            target.keep(at + len(piece))
+        assert found is not None
+        return np.concatenate([found.copy(), *(target.step([token]).copy() for token in answer)])
+
+    whole = scores(len(prompt), 1, 0)
+    others = [
+        scores(max(1, len(prompt) // 2), 16, 0),
+        *(scores(1, rows, rejected) for rows, rejected in ((2, 1), (3, 2))),
+    ]
+    return float(max(np.abs(whole - other).max() for other in others))
 
 
 def gap(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> float:
