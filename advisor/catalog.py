@@ -19,7 +19,7 @@ from advisor import compiled, names, profile
 from advisor.errors import ProfileError, UsageError, unknown_name, wrong_key
 from advisor.machine import Record
 from advisor.names import plain
-from advisor.profile import Bytes, Device, DrafterFile, ModelProfile, Quant, UseCase
+from advisor.profile import Bytes, Device, DrafterFile, ModelProfile, Quant, Runtime, UseCase
 from advisor.units import parse_bytes, parse_rate
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Catalog(Record, frozen=True, kw_only=True):
     models: dict[str, ModelProfile]
     devices: dict[str, Device]
     use_cases: dict[str, UseCase]
+    runtimes: dict[str, Runtime] = {}
+    """Those that read checkpoints instead of GGUF files."""
 
     def model(self, name: str) -> ModelProfile:
         """The model of that id or name (`26b`, `gemma-4-26B-A4B-it`), in any case."""
@@ -95,6 +97,10 @@ class UseCaseFile(Record, frozen=True, kw_only=True):
     use_cases: list[UseCase]
 
 
+class RuntimeFile(Record, frozen=True, kw_only=True):
+    runtimes: list[Runtime]
+
+
 T = TypeVar("T")
 
 
@@ -128,6 +134,7 @@ def build(root: Traversable, label: str) -> Catalog:
         models={model.id: model for model in models},
         devices={device.id: device for device in _devices(root, label)},
         use_cases={use_case.id: use_case for use_case in _use_cases(root, label)},
+        runtimes={runtime.id: runtime for runtime in _runtimes(root, label)},
     )
     check_use_cases(catalog, f"{label}/use_cases.yaml")
     return catalog
@@ -163,6 +170,17 @@ def _use_cases(root: Traversable, label: str) -> Iterator[UseCase]:
     for index, use_case in enumerate(convert(read(root / "use_cases.yaml", where), UseCaseFile, where).use_cases):
         unique.add(use_case.id, where, f"use_cases[{index}].id")
         yield use_case
+
+
+def _runtimes(root: Traversable, label: str) -> Iterator[Runtime]:
+    where, unique = f"{label}/runtimes.yaml", Unique()
+    if not (root / "runtimes.yaml").is_file():
+        return
+    for index, runtime in enumerate(convert(read(root / "runtimes.yaml", where), RuntimeFile, where).runtimes):
+        unique.add(runtime.id, where, f"runtimes[{index}].id")
+        if "usual" not in runtime.install:
+            raise wrong_key(where, f"runtimes[{index}].install.usual", "missing")
+        yield runtime
 
 
 def read(file: Traversable, where: str) -> Any:

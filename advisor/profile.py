@@ -136,6 +136,50 @@ class Projector(Record, frozen=True, kw_only=True):
     source: Text
 
 
+class Checkpoint(Record, frozen=True, kw_only=True):
+    """A target in its publisher's own format (safetensors, or one file of LiteRT-LM), for runtimes that read no GGUF.
+
+    `file`: where one file is the whole model; a repository otherwise. `drafter`: the assistant's repository, empty
+    where it is inside the file. `bytes`, `drafter_bytes`: of the weights.
+    """
+
+    name: Text
+    repo: Text
+    file: str = ""
+    bytes: Bytes
+    runtimes: tuple[Text, ...]
+    drafter: str = ""
+    drafter_bytes: Bytes = Bytes(0)
+    source: Text
+
+
+class Runtime(Record, frozen=True, kw_only=True):
+    """A runtime that reads checkpoints. `variable`: names its program where it is not on the PATH. `install`: a command
+    line by system, `usual` for the others. `floor`: the first version with Gemma's drafters; `floors`: by model, where
+    that is later; `refused`: versions that cannot, and why. `systems`: those that it runs on."""
+
+    id: Text
+    name: Text
+    packages: tuple[Text, ...]
+    program: Text
+    variable: Text
+    install: dict[str, Text]
+    needs: Text
+    systems: tuple[Text, ...]
+    floor: Text
+    floors: dict[str, Text] = {}
+    refused: dict[str, Text] = {}
+    source: Text
+
+    def least(self, model: str) -> str:
+        """The first version that runs this model with its drafter."""
+        return self.floors.get(model, self.floor)
+
+    def install_line(self, system: str) -> str:
+        """What installs it on a system (`linux`, `macos`, `windows`)."""
+        return self.install.get(system, self.install["usual"])
+
+
 class Sampling(Record, frozen=True, kw_only=True):
     temperature: Annotated[float, msgspec.Meta(ge=0)]
     top_p: Share
@@ -156,6 +200,8 @@ class ModelProfile(Record, frozen=True, kw_only=True):
     modalities: tuple[Modality, ...]
     architecture: Architecture
     quants: tuple[Quant, ...]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """The same model for runtimes that read no GGUF, the best first."""
     drafter: Drafter
     projector: Projector
     sampling: Sampling

@@ -21,7 +21,8 @@ def folder(tmp_path: Path) -> Path:
     with as_file(files("profiles")) as source:
         for name in ("models", "devices"):
             shutil.copytree(source / name, target / name)
-        shutil.copy(source / "use_cases.yaml", target)
+        for name in ("use_cases.yaml", "runtimes.yaml"):
+            shutil.copy(source / name, target)
     return target
 
 
