@@ -11,7 +11,7 @@ import numpy as np
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair, Shape, Writer
 
-WIDE = Shape(width=512, ffn=2048, heads=4, sliding=(True, True, True, False, True, True, True, False))
+WIDE = Shape(width=1024, ffn=4096, heads=4, sliding=(True, True, True, False, True, True))
 LETTER = "a"
 """What the constant pair says, for ever."""
 

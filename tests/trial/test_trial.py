@@ -17,6 +17,7 @@ from advisor import launching, measurements, sessions
 from advisor.errors import RuntimeFailed
 from advisor.launching import Order
 from advisor.trial import ADAPTS, Plan, Sample, Stage, Trial, plan_for
+from advisor.trial_document import BUSY
 from advisor.trial_sessions import Own
 from backends.base import load
 from tests.engine.random_pair import Pair
@@ -47,6 +48,9 @@ def tried(pair: Pair, backend: str, lengths: tuple[int, ...], *, seconds: float 
     for _ in trial.run(opener):
         pass
     assert sessions.living() == []
+    found = trial.decision()
+    if found is None or (found.verdict == "unclear" and trial.race.noise > BUSY):
+        pytest.skip(f"this machine is too busy to measure anything: times differ by {trial.race.noise:.0%}")
     return trial
 
 
@@ -96,8 +100,10 @@ def test_llama_server_keeps_one_that_is_always_right(always: Pair, llama_server:
 def test_the_command_measures_remembers_and_draws(tmp_path: Path, always: Pair) -> None:
     chart = tmp_path / "gain.svg"
     words = [str(always.target), "--drafter", str(always.drafter), "--backend", "native", "--context", "2048"]
-    found = ask("trial", *words, "--quick", "--minutes", "0.25", "--plot", str(chart), "--json")
+    found = ask("trial", *words, "--quick", "--minutes", "0.35", "--plot", str(chart), "--json")
     assert found["schema"] == "advisor.trial/1"
+    if found["noise"] > BUSY and (found["overall"] is None or found["overall"]["verdict"] == "unclear"):
+        pytest.skip("this machine is too busy to measure anything")
     assert found["overall"]["verdict"] == "keep"
     assert found["overall"]["low"] > 1
     assert {each["draft_tokens"] for each in found["overall"]["lengths"]} >= {0, 1, 3}
@@ -137,7 +143,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(store: Path) 
         assert time.monotonic() < until
         time.sleep(0.1)
     server = sessions.living()[0].pid
-    time.sleep(6)
+    time.sleep(4)
     child.send_signal(signal.SIGINT)
     said, _ = child.communicate(timeout=20)
     assert child.returncode == 130
