@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import textual
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.tui.drive import drive, press, settled, text
 from tests.tui.world import MACHINES, SESSION, SIZES, wizard
@@ -59,6 +60,8 @@ def test_picture(snap_compare: Any, screen: str, size: str, machine: str, theme:
     async def before(pilot: Pilot[Any]) -> None:
         await settled(pilot)
         await press(pilot, *SCREENS[screen])
+        for field in pilot.app.screen.query(Input):
+            field.cursor_blink = False
         await settled(pilot)
 
     sessions = (SESSION,) if machine == "m3-max" else ()

