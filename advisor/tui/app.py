@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 from textual.app import App, SystemCommand
@@ -361,7 +361,7 @@ class Wizard(App[Argv]):
         """Everything that is possible now."""
         from advisor.tui.widgets.options import Palette  # noqa: PLC0415
 
-        if not Palette.is_open(self):
+        if not Palette.is_open(cast(App[object], self)):
             self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

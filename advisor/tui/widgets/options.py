@@ -17,11 +17,11 @@ class Options(OptionList):
 
     def action_page_up(self) -> None:
         if is_laid_out(self):
-            super().action_page_up()
+            super().action_page_up()  # type: ignore[no-untyped-call]
 
     def action_page_down(self) -> None:
         if is_laid_out(self):
-            super().action_page_down()
+            super().action_page_down()  # type: ignore[no-untyped-call]
 
 
 class Palette(CommandPalette):
