@@ -127,19 +127,28 @@ def adaptive(bench: Bench) -> Iterator[Bar]:
 
 
 def never(bench: Bench) -> Iterator[Bar]:
-    """A drafter of random weights, and what llama-server makes of it."""
+    """The demo's drafter with random weights, and what llama-server makes of it; then a pair whose target is so small
+    that a token takes less than a guess of its drafter: nothing but overhead."""
     with tempfile.TemporaryDirectory() as folder:
-        pair = random_pair.write(Path(folder), endless=True)
-        with native_server(pair, bench.threads) as ours:
-            found = paired(ours, ours, bench.cases, bench.rounds, bench.tokens, ours="auto", theirs=0)
+        drafter = random_gguf.scrambled(bench.pair.drafter, Path(folder) / "scrambled.gguf")
+        found = unhelped(bench, Pair(bench.pair.target, drafter))
         yield Bar("adaptive with a drafter that is never right / plain", found.ratio, 0.98, found.detail())
-        program = programs.get()
-        with (
-            llama_server(program, pair, DEFAULT, bench.threads) as drafting,
-            llama_server(program, pair, 0, bench.threads) as undrafted,
-        ):
-            found = paired(drafting, undrafted, bench.cases, bench.rounds, bench.tokens, ours=None)
-        bench.say(f"     llama-server there: {found.ratio:.3f}  {found.detail()}")
+        found = unhelped(bench, random_pair.write(Path(folder), endless=True))
+        bench.say(f"     the same with a target smaller than its drafter: {found.ratio:.3f}  {found.detail()}")
+
+
+def unhelped(bench: Bench, pair: Pair) -> Paired:
+    """Adaptive against plain decoding; what llama-server's default makes of its own plain decoding is said."""
+    with native_server(pair, bench.threads) as ours:
+        found = paired(ours, ours, bench.cases, bench.rounds, bench.tokens, ours="auto", theirs=0)
+    program = programs.get()
+    with (
+        llama_server(program, pair, DEFAULT, bench.threads) as drafting,
+        llama_server(program, pair, 0, bench.threads) as undrafted,
+    ):
+        theirs = paired(drafting, undrafted, bench.cases, bench.rounds, bench.tokens, ours=None)
+    bench.say(f"     llama-server there: {theirs.ratio:.3f}  {theirs.detail()}")
+    return found
 
 
 class Sum:

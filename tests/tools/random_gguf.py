@@ -70,6 +70,25 @@ def fill(path: Path, tensors: Sequence[Tensor], seed: int) -> None:
                 left -= min(left, CHUNK)
 
 
+def scrambled(path: Path, made: Path) -> Path:
+    """A copy with random matrices: the same shapes and costs, and nothing learned.
+
+    Args:
+        path: a file whose matrices are all of the types in `SPREAD`.
+    """
+    shutil.copyfile(path, made)
+    random = np.random.default_rng(3)
+    with made.open("r+b") as file:
+        for tensor in gguf.GGUFReader(path).tensors:
+            if tensor.tensor_type == Type.F32:
+                continue
+            shape = tuple(int(size) for size in tensor.shape)
+            count = prod(shape) // gguf.GGML_QUANT_SIZES[tensor.tensor_type][0]
+            file.seek(int(tensor.data_offset))
+            file.write(blocks(Tensor(tensor.name, shape, tensor.tensor_type), count, random))
+    return made
+
+
 def write(folder: Path, model: ModelProfile) -> Pair:
     """Target and drafter at 4 bits, as Unsloth's QAT files have them."""
     made = named(folder)
