@@ -68,11 +68,12 @@ def send(app: Wizard, key: str) -> None:
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:
-    """Keys, each with all that follows from it."""
+    """Keys, each with all that follows from it; `'words` are typed at once."""
     app = pilot.app
     assert isinstance(app, Wizard)
     for key in keys:
-        send(app, key)
+        for each in key[1:] if key.startswith("'") and len(key) > 1 else (key,):
+            send(app, each)
         await settled(pilot)
 
 

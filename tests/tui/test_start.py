@@ -25,8 +25,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GEMMA_ADVISOR_CONFIG", str(tmp_path))
-    return tmp_path
+    found = tmp_path / "settings"
+    found.mkdir()
+    monkeypatch.setenv("GEMMA_ADVISOR_CONFIG", str(found))
+    return found
 
 
 # ---- Settings

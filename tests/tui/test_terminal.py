@@ -62,7 +62,7 @@ class Terminal:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Folders of its own."""
-    yield {"GEMMA_ADVISOR_CONFIG": str(tmp_path / "config"), "GEMMA_ADVISOR_STATE": str(tmp_path / "state")}
+    yield {"GEMMA_ADVISOR_CONFIG": str(tmp_path / "settings"), "GEMMA_ADVISOR_STATE": str(tmp_path / "running")}
 
 
 def test_it_opens_on_the_answer_and_leaves_the_terminal_as_it_was(

@@ -168,7 +168,7 @@ def test_a_backend_that_is_not_ready_is_refused_with_what_mends_it() -> None:
 
 def test_a_corrected_machine() -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        await press(pilot, "m", *"RTX 3060", "tab", *"16GB", "enter")
+        await press(pilot, "m", "'RTX 3060", "tab", "'16GB", "enter")
         assert step(app) == "answer"
         assert app.choice.line == "advisor recommend --gpu 'RTX 3060' --memory 16GB"
         assert app.machine is not None and app.machine.gpus[0].name == "GeForce RTX 3060"
@@ -179,7 +179,7 @@ def test_a_corrected_machine() -> None:
 
 def test_a_machine_that_is_not_here_cannot_be_started(confirmed: list[tuple[str, ...]]) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        await press(pilot, "m", "tab", "tab", *"M3 Max 64GB", "enter")
+        await press(pilot, "m", "tab", "tab", "'M3 Max 64GB", "enter")
         assert app.choice.spec == "M3 Max 64GB"
         await press(pilot, "s", "enter")
         assert step(app) == "summary"
@@ -191,7 +191,7 @@ def test_a_machine_that_is_not_here_cannot_be_started(confirmed: list[tuple[str,
 
 def test_nonsense_is_not_taken() -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        await press(pilot, "m", *"RTX 409O", "enter")
+        await press(pilot, "m", "'RTX 409O", "enter")
         assert isinstance(app.screen, MachineDialog)
         assert "Did you mean" in text(app)
 
@@ -204,7 +204,7 @@ def test_nothing_fits_is_said_with_what_helps() -> None:
         assert "No answer" in text(app)
         await press(pilot, "enter", "s", "t")
         assert step(app) == "answer", "there is nothing to sum up"
-        await press(pilot, "m", "tab", "tab", *"cpu, 16GB", "enter")
+        await press(pilot, "m", "tab", "tab", "'cpu, 16GB", "enter")
         assert app.trouble is None
 
     drive(wizard("cpu, 1GB"), script)
