@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from backends.native.engine import Engine
+from backends.native.decoder import Decoder
 from backends.native.sampling import Sampling
 from backends.native.tally import Tally, Timings
 from backends.native.text import Form, Piece, Reader
@@ -36,7 +36,7 @@ class Final(NamedTuple):
 
 
 def answer(
-    engine: Engine, job: Job, stopped: Callable[[], bool] = lambda: False, tally: Tally | None = None
+    engine: Decoder, job: Job, stopped: Callable[[], bool] = lambda: False, tally: Tally | None = None
 ) -> Iterator[Piece | Call | Final]:
     """Generate pieces of text and, last, a `Final`.
 
@@ -44,7 +44,7 @@ def answer(
         tally: what is counted goes there, so that others see it while it grows.
 
     Raises:
-        ContextFull, UsageError: as `Engine.generate`, before the first piece.
+        ContextFull, UsageError: as `Decoder.generate`, before the first piece.
     """
     reader, tally = Reader(job.form), tally or Tally()
     reason = "length"

@@ -17,7 +17,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
-from backends.native.library import Model
+from backends.native.decoder import Vocabulary
 from backends.native.messages import conversation, definitions, folded
 
 
@@ -122,7 +122,7 @@ class Template:
 class Prompt:
     """Makes prompts for one model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Vocabulary) -> None:
         self._model = model
         self._begin = model.special("bos")
         self.template: Template | None = None

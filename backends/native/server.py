@@ -18,13 +18,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import uvicorn
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from backends.native.decoder import Decoder
 from backends.native.depth import AUTO
 from backends.native.engine import Engine
 from backends.native.guard import loopback
@@ -118,13 +119,19 @@ def lengths(text: str) -> int:
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="backends.native.server", description="Gemma 4 with its drafter over HTTP.")
+    taken = parser("backends.native.server")
+    taken.add_argument("--gpu-layers", type=int)
+    return taken.parse_args(argv)
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """What the server takes, whatever computes in it."""
+    parser = argparse.ArgumentParser(prog=program, description="Gemma 4 with its drafter over HTTP.")
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--drafter", type=Path)
     parser.add_argument("--draft-tokens", type=lengths, default=DRAFT_TOKENS, metavar="N|auto")
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--gpu-layers", type=int)
     parser.add_argument("--name", default="gemma-4")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -136,7 +143,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--grace", type=float, default=GRACE, help="seconds for a running answer after SIGTERM")
     parser.add_argument("--stuck", type=float, default=STUCK, help="seconds without progress that mean a hang")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
-    return parser.parse_args(argv)
+    return parser
 
 
 def key(options: argparse.Namespace) -> str | None:
@@ -176,11 +183,47 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(options: argparse.Namespace) -> None:
+def start(options: argparse.Namespace) -> None:
+    """Serve llama.cpp's engine; raises as `serve`."""
+    serve(
+        options,
+        lambda: facts(options.gpu_layers),
+        lambda: Engine(
+            options.target,
+            options.drafter,
+            context_tokens=options.context,
+            threads=options.threads,
+            gpu_layers=options.gpu_layers,
+        ),
+    )
+
+
+def facts(gpu_layers: int | None) -> dict[str, Any]:
+    """What is known of llama.cpp's build.
+
+    Raises:
+        UsageError: it has no use for the GPU that it is to use.
+    """
+    found = build()
+    if gpu_layers and not found["gpu_offload"]:
+        raise UsageError(
+            f"--gpu-layers is {gpu_layers}, but this llama-cpp-python computes on the processor only",
+            hint="`advisor backends` says how to get a build for the GPU; or leave --gpu-layers out",
+            command="advisor backends",
+        )
+    return found
+
+
+def serve(options: argparse.Namespace, describe: Callable[[], Mapping[str, Any]], make: Callable[[], Decoder]) -> None:
     """Load, listen, answer until killed.
+
+    Args:
+        describe: says what is known of the runtime's build.
+        make: loads the engine.
 
     Raises:
         RuntimeFailed: a model does not load, or the port is taken.
+        UsageError: the options ask for what cannot be.
     """
     secret = key(options)
     if not loopback(options.host) and secret is None:
@@ -190,24 +233,10 @@ def serve(options: argparse.Namespace) -> None:
     )
     if options.with_parent:
         show_life(service, options.stuck)
-    facts = build()
-    if options.gpu_layers and not facts["gpu_offload"]:
-        raise UsageError(
-            f"--gpu-layers is {options.gpu_layers}, but this llama-cpp-python computes on the processor only",
-            hint="`advisor backends` says how to get a build for the GPU; or leave --gpu-layers out",
-            command="advisor backends",
-        )
+    known = describe()
     listener = listening(options.host, options.port)
-    service.load(
-        lambda: Engine(
-            options.target,
-            options.drafter,
-            context_tokens=options.context,
-            threads=options.threads,
-            gpu_layers=options.gpu_layers,
-        )
-    )
-    app = application(service, host=options.host, key=secret, limits=Limits(options.max_body), build=facts)
+    service.load(make)
+    app = application(service, host=options.host, key=secret, limits=Limits(options.max_body), build=known)
     config = uvicorn.Config(
         app,
         log_level="error",
@@ -226,20 +255,23 @@ def serve(options: argparse.Namespace) -> None:
         "model": options.name,
         "context_tokens": service.engine.target.context.tokens,
         "drafter": service.engine.has_drafter,
-        **facts,
+        **known,
     }
     server.run(sockets=[listener])
 
 
 def main() -> None:
-    """Run the server; a failure to start is one line of JSON and exit code 6."""
-    options = arguments()
+    run(arguments(), start)
+
+
+def run(options: argparse.Namespace, start: Callable[[argparse.Namespace], None]) -> NoReturn:
+    """Run a server; a failure to start is one line of JSON and exit code 6."""
     if options.with_parent:
         leave_with_parent()
     leave_no_core()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-c belongs to whoever started this
     try:
-        serve(options)
+        start(options)
     except AdvisorError as error:
         say(error.as_json())
         leave(error.exit_code)

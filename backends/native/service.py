@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from backends.native.answer import Final, Job, answer
+from backends.native.decoder import Decoder
 from backends.native.depth import AUTO
-from backends.native.engine import Engine
 from backends.native.prompt import Prompt
 from backends.native.request import Body
 from backends.native.tally import Tally
@@ -135,7 +135,7 @@ class Service:
     aliases: tuple[str, ...] = ()
     queue: int = QUEUE
     thinking: bool = False
-    engine: Engine = field(init=False)
+    engine: Decoder = field(init=False)
     prompt: Prompt = field(init=False)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "engine"))
     tally: Tally = field(default_factory=Tally)
@@ -145,11 +145,11 @@ class Service:
     progress: float = field(default_factory=time.monotonic)
     """When the engine last showed that it gets on."""
 
-    def load(self, make: Callable[[], Engine]) -> None:
+    def load(self, make: Callable[[], Decoder]) -> None:
         """Make the engine on its thread.
 
         Raises:
-            RuntimeFailed: as `Engine`.
+            RuntimeFailed: what it makes does not load.
         """
         self.engine = self.thread.submit(make).result()
         self.thread.submit(self.engine.warm, self.draft_tokens).result()
