@@ -75,12 +75,12 @@ def test_picture(snap_compare: Any, screen: str, size: str, machine: str, theme:
 @pytest.mark.parametrize("screen", SCREENS)
 def test_text(snapshot: Any, screen: str, size: str, machine: str) -> None:
     shown = []
-    for theme in THEMES:
+    for theme in THEMES if size == "80x24" else THEMES[:1]:
 
         async def script(app: Any, pilot: Pilot[Any]) -> None:
             await press(pilot, *SCREENS[screen])
             shown.append(text(app))
 
         drive(wizard(machine, theme=theme), script, size=SIZES[size])
-    assert shown[0] == shown[1], "a theme changes colours only"
+    assert shown[0] == shown[-1], "a theme changes colours only"
     assert shown[0] == snapshot
