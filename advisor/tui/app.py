@@ -90,6 +90,8 @@ class Wizard(App[Argv]):
         """What ran when the first step was last shown."""
         self.started: Start | None = None
         """The last start, under way or over."""
+        self.asked = ""
+        """The command of the errand that was started."""
         self.resumed: list[Said] = []
         """A conversation whose server was lost."""
         self.tryout: Tryout | None = None

@@ -1,4 +1,4 @@
-"""Nothing of the user's is read or changed: sessions, measurements, settings and downloads have folders of their own."""
+"""Nothing of the user's is read or changed: sessions, measurements and settings have folders of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend that answers what it was told to, and servers that are no process: for screens whose pictures never change."""
+"""A backend that answers what it was told to, with servers that are no process: its pictures never change."""
 
 from __future__ import annotations
 

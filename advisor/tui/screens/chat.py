@@ -64,6 +64,17 @@ from the next answer on.
 Going back leaves it running; the first step shows it. *Stop it* ends it.
 """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.reply: Reply | None = None
+        self.turn: Turn | None = None
+        self.stats: Stats | None = None
+        self.trouble = ""
+        self.dead = False
+        self.copied = 0
+        self.clock = Clock()
+        self.thinking_since = 0.0
+
     def body(self) -> ComposeResult:
         with Horizontal(id="talk"):
             with Vertical(id="left"):
@@ -85,14 +96,6 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.reply: Reply | None = None
-        self.turn: Turn | None = None
-        self.stats: Stats | None = None
-        self.trouble = ""
-        self.dead = False
-        self.copied = 0
-        self.clock = Clock()
-        self.thinking_since = 0.0
         live = self.wizard.live
         if live is None:
             return
@@ -386,7 +389,7 @@ def figures(live: Live, timings: Timings | None, stats: Stats | None, trouble: s
 
 
 def accepted_of(timings: Timings | None, stats: Stats | None) -> tuple[tuple[float, ...], float | None]:
-    """Shares of guesses that were right, by position and in all: of the present answer; of all where it does not tell."""
+    """Shares of guesses that were right, by position and in all: of the present answer, where it tells."""
     if timings is not None and (timings.draft_n or timings.draft_lengths):
         drafted = timings.draft_n or 0
         return timings.accepted_per_position, (timings.draft_n_accepted or 0) / drafted if drafted else None

@@ -38,6 +38,12 @@ Now it happens. `x` or **Escape** stops it at any point: nothing of it runs any 
 that it goes on there the next time. If something fails, the button offers what to do instead.
 """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.loading_since = 0.0
+        self.drawn = ""
+        """What was last shown, apart from the figures."""
+
     def body(self) -> ComposeResult:
         yield Label("", id="headline", classes="headline", markup=False)
         yield Label("", id="subtitle", classes="muted", markup=False)
@@ -54,8 +60,6 @@ that it goes on there the next time. If something fails, the button offers what 
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.loading_since = 0.0
-        self.drawn = ""
         self.set_interval(FRAME_S, self.look)
         errand = self.wizard.errand
         if errand is None:
@@ -64,16 +68,25 @@ that it goes on there the next time. If something fails, the button offers what 
         live = self.wizard.live
         if live is None:
             self.start(errand.command)
-        elif self.wizard.started is None or self.wizard.started.live is not live:
+        elif not self.is_mine:
             self.occupied()
         else:
             self.look()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether what runs is what was confirmed."""
+        started, errand = self.wizard.started, self.wizard.errand
+        mine = started is not None and started.live is self.wizard.live
+        return mine and errand is not None and errand.command == self.wizard.asked
 
     # ---- Doing
 
     def start(self, command: str) -> None:
         """Begin with an order; another one that is under way ends first."""
         self.line = command
+        if self.wizard.errand is not None:
+            self.wizard.asked = self.wizard.errand.command
         self.wizard.begin(order(command, self.wizard.corrected))
         self.loading_since = 0.0
         self.drawn = ""
@@ -97,7 +110,7 @@ that it goes on there the next time. If something fails, the button offers what 
     def action_next(self) -> None:
         """On to the trial; where it failed, what helps."""
         started = self.wizard.started
-        if self.wizard.live is not None and (started is None or started.live is not self.wizard.live):
+        if self.wizard.live is not None and not self.is_mine:
             self.query_one(Stages).display = True
             self.wizard.end(then=lambda: self.start(self.line))
         elif started is None or started.live is not None:

@@ -40,6 +40,11 @@ ends sooner where all is clear. The faster is kept, and remembered for the next 
 any time; what was measured until then counts.
 """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = False
+        """Whether there is nothing to compare."""
+
     def body(self) -> ComposeResult:
         yield Label("Does the drafter pay here?", id="headline", classes="headline", markup=False)
         yield Label("", id="subtitle", classes="muted", markup=False)
@@ -55,7 +60,6 @@ any time; what was measured until then counts.
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.refused = False
         self.set_interval(FRAME_S, self.look)
         live = self.wizard.live
         if live is None:

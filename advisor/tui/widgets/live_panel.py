@@ -71,7 +71,8 @@ What the server counts: **speed** as the answer comes, how often the drafter's f
         lines.append(gauge(now.context, now.context_size, width))
         if now.trouble:
             lines += [Content(""), *Content(now.trouble).stylize("$text-error").wrap(width)]
-        return Content("\n").join(lines)
+        low = self.screen.has_class("-low")
+        return Content("\n").join([line for line in lines if line or not low])
 
 
 def no_drafts(now: Figures) -> str:
