@@ -1,7 +1,8 @@
 """What every screen looks like: at three sizes, on six machines, dark and light.
 
 The quick set has each screen, size, machine and theme at least once; `ADVISOR_FULL=1` takes every combination and
-compares its text. After a change that is meant: `pytest tests/tui --snapshot-update`, and look at the pictures.
+compares its text. After a change that is meant: `ADVISOR_FULL=1 pytest tests/tui --snapshot-update` (without FULL the
+texts would be deleted as unused), and look at the pictures.
 """
 
 from __future__ import annotations
