@@ -57,6 +57,8 @@ def everything(machine: Machine, problems: Iterable[Problem]) -> Iterator[Check]
     yield _python()
     yield from probes(machine, tuple(problems))
     for found in machine.backends:
+        if found.reads == "checkpoint" and not found.available and found.path is None:
+            continue  # one of several that nobody has to have
         yield _backend(found)
         if found.available:
             backend = load(found.name)
@@ -114,7 +116,10 @@ def _backend(found: Availability) -> Check:
     if not found.drafter:
         message = f"{where}, without Gemma's drafters: {found.why_not or 'too old'}"
         return Check(name=found.name, status="warn", message=message, mend=found.hint or "")
-    return Check(name=found.name, status="pass", message=f"{where}, with Gemma's drafters")
+    message = f"{where}, with Gemma's drafters"
+    if found.why_not:
+        return Check(name=found.name, status="warn", message=f"{message}: {found.why_not}", mend=found.hint or "")
+    return Check(name=found.name, status="pass", message=message)
 
 
 def decode(backend: Backend) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import click
 import msgspec
@@ -65,7 +65,7 @@ def machine_lines(machine: Machine) -> list[Line]:
         *_cpu(machine.cpu),
         *_memory(machine.memory, machine.basis),
         *_gpus(machine),
-        *_labelled("Backends", [backend_text(backend) for backend in machine.backends] or ["none"]),
+        *_labelled("Backends", backend_texts(machine.backends) or ["none"]),
         *([("Notes", f"{notes}, shown by: advisor doctor")] if notes else []),
     ]
 
@@ -104,13 +104,22 @@ def _gpu(gpu: Gpu, place: int, basis: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
+def backend_texts(backends: Iterable[Availability]) -> list[str]:
+    """Each backend in words; those that nobody has to have in one line where they are not installed."""
+    known = tuple(backends)
+    absent = [one.name for one in known if one.reads == "checkpoint" and not one.available and one.path is None]
+    texts = [backend_text(one) for one in known if one.name not in absent]
+    return texts + ([f"{', '.join(absent)}: not installed"] if absent else [])
+
+
 def backend_text(backend: Availability) -> str:
-    """One backend in words: what it is, or why it is not there."""
+    """One backend in words: what it is and what it lacks, or why it is not there."""
     if not backend.available:
         return f"{backend.name}: {backend.why_not or 'not available'}"
     drafter = "with" if backend.drafter else "without"
     build = f" ({backend.build} build)" if backend.build else ""
-    return f"{backend.name} {backend.version or ''}".strip() + f"{build}, {drafter} Gemma's drafter"
+    lacks = f"; {backend.why_not}" if backend.why_not else ""
+    return f"{backend.name} {backend.version or ''}".strip() + f"{build}, {drafter} Gemma's drafter{lacks}"
 
 
 def _labelled(label: str, texts: list[str]) -> list[Line]:

@@ -93,7 +93,7 @@ class Ollama(Backend):
 
         _refuse(options)
         where = address.given()
-        made = derived.recipe(model)
+        made = derived.recipe(model, options)
         return LaunchPlan(
             backend=self.name,
             model=model,
@@ -142,7 +142,7 @@ class Ollama(Backend):
 
         where = address.given()
         with _api(where) as api:
-            ready = making.make(api, plan.model, _version(where), progress)
+            ready = making.make(api, plan, _version(where), progress)
         if ready.new:
             self._new.add(ready.name)
         return ready

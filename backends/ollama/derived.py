@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from advisor.machine import Record
-from backends.base import Model
+from backends.base import Model, Options
 from backends.ollama.models import Shown
 
 PREFIX = "advisor-"
+PLACES = {"num_gpu", "num_thread"}
+"""Parameters that say where it runs: not the same model without them."""
 Value = int | float
 
 
@@ -27,7 +29,7 @@ class Recipe(Record, frozen=True, kw_only=True):
     parameters: dict[str, Value]
 
 
-def recipe(model: Model) -> Recipe:
+def recipe(model: Model, options: Options) -> Recipe:
     """What a model becomes in Ollama's library."""
     stem = _slug(model.tag or model.target.stem)
     return Recipe(
@@ -35,7 +37,7 @@ def recipe(model: Model) -> Recipe:
         base=model.tag or f"{PREFIX}{stem}-bare",
         files=() if model.tag else tuple(path for path in (model.target, model.projector) if path is not None),
         drafter=model.drafter if drafts(model) else None,
-        parameters=_parameters(model),
+        parameters=_parameters(model) | _placed(options),
     )
 
 
@@ -57,6 +59,13 @@ def _parameters(model: Model) -> dict[str, Value]:
     return found | {name: int(value) if value == int(value) else value for name, value in model.sampling.items()}
 
 
+def _placed(options: Options) -> dict[str, Value]:
+    """Layers on the GPU and threads of the processor, which become flags of its llama-server. Layers that were reckoned
+    for certain cards are not asked for: it divides them by itself, and moves experts too."""
+    found = {"num_gpu": None if options.gpus else options.gpu_layers, "num_thread": options.threads}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 # ---- Looking at what is there
 
 
@@ -73,11 +82,13 @@ def same(found: Shown, base: Shown, made: Recipe, drafter: str | None) -> bool:
     Args:
         drafter: digest of the one that is to be attached; None leaves what the base brings.
     """
+    ours = _ours(base, made)
     return (
         found.target == base.target
         and found.projectors == base.projectors
         and found.drafters == ((drafter,) if drafter else base.drafters)
-        and all(_numbers(found.parameters.get(name)) == [value] for name, value in _ours(base, made).items())
+        and all(_numbers(found.parameters.get(name)) == [value] for name, value in ours.items())
+        and all(found.parameters.get(name) == base.parameters.get(name) for name in PLACES - ours.keys())
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Record
-from backends.base import Model, Progress
+from backends.base import LaunchPlan, Progress
 from backends.ollama import derived, ledger
 from backends.ollama.api import PIECE, Api, Entry, full
 from backends.ollama.derived import Recipe
@@ -34,7 +34,7 @@ class Ready(Record, frozen=True, kw_only=True):
     new: bool
 
 
-def make(api: Api, model: Model, version: str, progress: Progress) -> Ready:
+def make(api: Api, plan: LaunchPlan, version: str, progress: Progress) -> Ready:
     """Have the model in the library; what is there already is used.
 
     Raises:
@@ -42,7 +42,7 @@ def make(api: Api, model: Model, version: str, progress: Progress) -> Ready:
         DownloadFailed: the target could not be pulled or sent.
         RuntimeFailed: a file is wrong, or the server failed. Nothing half-made is left.
     """
-    made = derived.recipe(model)
+    model, made = plan.model, derived.recipe(plan.model, plan.options)
     floor = floor_of(model.name, drafter=made.drafter is not None)
     if not reaches(version, floor):
         what = "with its drafter " if made.drafter else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.fakes.ollama_library import Library
 from tests.fakes.ollama_shelf import Manifest, Refused, facts, full
@@ -30,7 +30,20 @@ PLAIN_BUFFERS = (("load_tensors", "model", 4.95), ("llama_context", "output", 0.
                  ("llama_kv_cache", "KV", 0.38), ("sched_reserve", "compute", 12.33))  # fmt: skip
 DRAFT_BUFFERS = (("load_tensors", "model", 1.08), ("llama_context", "output", 0.01), ("sched_reserve", "compute", 7.38))
 WIDTHS = {"load_tensors": 12}
-FLOATS, INTEGERS = ("temperature", "top_p", "min_p"), ("draft_num_predict", "num_predict", "seed", "top_k", "num_ctx")
+FLOATS, INTEGERS = ("temperature", "top_p", "min_p"), ("draft_num_predict", "num_predict", "seed", "top_k", "num_ctx",
+                                                 "num_gpu", "num_thread")  # fmt: skip
+
+
+class Placed(NamedTuple):
+    """Options that a child is started with. A wish for no certain number of layers (-1) is met by any."""
+
+    ahead: int
+    context: int
+    gpu: int
+    threads: int
+
+    def meets(self, wish: Placed) -> bool:
+        return self == (wish if wish.gpu >= 0 else wish._replace(gpu=self.gpu))
 
 
 @dataclass
@@ -40,7 +53,7 @@ class Child:
     name: str
     digest: str
     details: dict[str, Any]
-    options: tuple[int, int]
+    options: Placed
     drafter: str | None
     good: bool
     context: int
@@ -106,9 +119,12 @@ class Children:
         check_types(parameters)
         drafts = [layer.digest for layer in manifest.of("draft")]
         ahead = int(parameters.get("draft_num_predict", 4 if drafts else 0))
-        wanted = (max(ahead, 0), int(parameters.get("num_ctx", 4096)))
+        wanted = Placed(
+            max(ahead, 0),
+            *(int(parameters.get(*each)) for each in (("num_ctx", 4096), ("num_gpu", -1), ("num_thread", 0))),
+        )
         child = self.running.get(manifest.target)
-        if child is not None and child.alive and child.options == wanted:
+        if child is not None and child.alive and child.options.meets(wanted):
             child.expires = keep_alive
             return child, WARM_NS
         drafter = drafts[-1] if drafts and ahead > 0 else None
@@ -116,9 +132,7 @@ class Children:
         self.running[manifest.target] = child
         return child, LOAD_NS
 
-    def _started(
-        self, name: str, manifest: Manifest, options: tuple[int, int], drafter: str | None, keep_alive: float
-    ) -> Child:
+    def _started(self, name: str, manifest: Manifest, options: Placed, drafter: str | None, keep_alive: float) -> Child:
         self.running.pop(manifest.target, None)
         self.started += 1
         self._log_start(manifest.target, options, drafter)
@@ -132,7 +146,7 @@ class Children:
         return Child(
             name=full(name), digest=manifest.digest, details=self.library.details(manifest, parent=False),
             options=options, drafter=drafter, good=bool(drafter) and self._trained(str(drafter)),
-            context=options[1], expires=keep_alive,
+            context=options.context, expires=keep_alive,
         )  # fmt: skip
 
     def _check_load(self, told: dict[str, Any], drafter: str | None) -> None:
@@ -195,7 +209,7 @@ class Children:
         return spent
 
     def _log_drafts(self, child: Child, slot: str, count: int) -> None:
-        ahead = child.options[0]
+        ahead = child.options.ahead
         rounds = max(int((count - 1) / MEAN), 1) if child.good else max(count - 3, 1)
         accepted = round(rounds * (MEAN - 1)) if child.good else 0
         drafted = rounds * ahead
@@ -213,20 +227,23 @@ class Children:
 
     # ---- The log
 
-    def _log_start(self, target: str, options: tuple[int, int], drafter: str | None) -> None:
+    def _log_start(self, target: str, options: Placed, drafter: str | None) -> None:
         def blob(digest: str) -> str:
             return f"<models>/blobs/{digest.replace(':', '-')}"
 
         spec = (
-            f"--spec-type draft-mtp --spec-draft-n-max {options[0]} --spec-draft-backend-sampling "
+            f"--spec-type draft-mtp --spec-draft-n-max {options.ahead} --spec-draft-backend-sampling "
             f"--spec-draft-model {blob(drafter)} "
             if drafter
             else ""
         )
+        placed = (f"-ngl {options.gpu} " if options.gpu >= 0 else "") + (
+            f"-t {options.threads} " if options.threads > 0 else ""
+        )
         command = (
             f"<lib>/llama-server --model {blob(target)} --port {34000 + self.started} --host 127.0.0.1 --no-webui "
-            f"--offline -c {options[1]} -np 1 --log-verbosity 4 --no-jinja --chat-template chatml {spec}"
-            "--load-mode none --flash-attn auto -b 512 -ub 512 --context-shift --keep 4"
+            f"--offline -c {options.context} -np 1 --log-verbosity 4 --no-jinja --chat-template chatml {spec}"
+            f"--load-mode none --flash-attn auto -b 512 -ub 512 {placed}--context-shift --keep 4"
         )
         self.log.append(
             f'time=2026-11-23T13:39:38.346Z level=INFO source=llama_server.go:433 msg="starting llama-server" '

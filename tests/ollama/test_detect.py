@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from advisor import checks
+from advisor.commands.detect import backend_text
 from advisor.errors import NoBackend, UsageError
 from backends.ollama import Ollama, address, versions
 from tests.fakes import ollama as fake
@@ -82,6 +84,15 @@ def test_what_a_version_can_do(  # noqa: PLR0917
     assert words in str(found.why_not) if words else found.why_not is None
     assert bool(words) == bool(found.hint)
     assert set(features) == set(found.features) - {"mlx-mtp"}
+
+
+def test_every_place_says_what_a_version_lacks(ollama: fake.Ollama) -> None:
+    """What an update would bring is never a hint without its reason."""
+    ollama.version = "0.30.9"
+    found = Ollama().detect()
+    assert "with Gemma's drafter; this Ollama (0.30.9) may skip drafting" in backend_text(found)
+    check = checks._backend(found)
+    assert check.status == "warn" and "may skip drafting" in check.message and "ollama.com" in check.mend
 
 
 def test_mlx_tags_draft_on_macs_only() -> None:

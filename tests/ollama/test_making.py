@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from advisor.errors import RuntimeFailed, UsageError
+from advisor.machine import Gpu
 from backends.base import Options
 from backends.ollama import Ollama, derived, ledger
 from backends.ollama.models import Shown
@@ -64,14 +65,14 @@ def test_what_is_done_is_what_was_planned(backend: Ollama, ollama: fake.Ollama, 
     ],
 )
 def test_names(tmp_path: Path, tag: str, name: str) -> None:
-    assert derived.recipe(tagged(tmp_path, tag=tag)).name == name
+    assert derived.recipe(tagged(tmp_path, tag=tag), Options()).name == name
 
 
 def test_names_of_files(tmp_path: Path) -> None:
-    made = derived.recipe(pair(tmp_path))
+    made = derived.recipe(pair(tmp_path), Options())
     assert (made.base, made.name) == ("advisor-target-bare", "advisor-target-mtp")
     plain = tagged(tmp_path, tag="", target=Path("My Model (2).gguf"), drafter=None, draft_tokens=0)
-    assert derived.recipe(plain).name == "advisor-my-model-2"
+    assert derived.recipe(plain, Options()).name == "advisor-my-model-2"
 
 
 def test_what_was_made_is_used_again(ollama: fake.Ollama, tmp_path: Path) -> None:
@@ -92,6 +93,28 @@ def test_another_setting_rebuilds_it(
     first = ollama.library.models[FULL].digest
     backend.prepare(planned(backend, tagged(tmp_path, **change)), silent)
     assert ollama.library.models[FULL].digest != first and ours(ollama) == [FULL]
+
+
+def test_layers_and_threads_are_the_models_own(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
+    """Asked for, they are parameters and flags of the child; asked for no longer, the model is made without them."""
+    plan = backend.plan(tagged(tmp_path), Options(gpu_layers=0, threads=2))
+    assert {"PARAMETER num_gpu 0", "PARAMETER num_thread 2"} < set(plan.command.splitlines())
+    backend.start(plan)
+    assert "-ngl 0 -t 2 " in started_with(tmp_path)
+    backend.start(planned(backend, tagged(tmp_path)))
+    assert "-ngl" not in started_with(tmp_path) and " -t " not in started_with(tmp_path)
+    assert ollama.asked("POST /api/create") == 2 and ollama.children.started == 2 and ours(ollama) == [FULL]
+
+
+def test_layers_that_were_reckoned_are_left_to_it(tmp_path: Path) -> None:
+    card = Gpu(name="RTX 4090", vendor="nvidia", index=0, memory_total_bytes=1, memory_free_bytes=1)
+    plan = Ollama().plan(tagged(tmp_path), Options(gpu_layers=31, cpu_expert_layers=12, gpus=(card,)))
+    assert "num_gpu" not in plan.command
+
+
+def started_with(folder: Path) -> str:
+    """The command of the child that was started last."""
+    return [line for line in (folder / "server.log").read_text().splitlines() if "starting llama-server" in line][-1]
 
 
 def test_a_tag_that_has_moved_rebuilds_it(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
