@@ -125,9 +125,13 @@ class Client:
                 if reply.is_error:
                     reply.read()
                     raise _refusal(reply)
-                yield from _events(reply)
+                yield from _events(reply, self.noticed)
         except httpx.HTTPError as error:
             raise self._cause() from error
+
+
+    def noticed(self, chunk: Mapping[str, Any]) -> None:
+        """Told of every chunk of a stream as it came, for dialects that count by other fields."""
 
 
 @contextlib.contextmanager
@@ -153,7 +157,7 @@ def joined(backend: Backend, endpoint: Endpoint) -> Client:
     return Client(endpoint.base_url, endpoint.model, cause=cause, key=endpoint.api_key)
 
 
-def _events(reply: httpx.Response) -> Iterator[Text | Done]:
+def _events(reply: httpx.Response, noticed: Callable[[Mapping[str, Any]], None]) -> Iterator[Text | Done]:
     reason = ""
     timings: dict[str, Any] = {}
     usage: dict[str, Any] = {}
@@ -164,6 +168,7 @@ def _events(reply: httpx.Response) -> Iterator[Text | Done]:
         if data == "[DONE]":
             break
         chunk = _decoded(data)
+        noticed(chunk)
         timings = chunk.get("timings") or timings
         for choice in chunk.get("choices") or ():
             yield from _texts(choice, _timings(timings, {}) if timings else None)

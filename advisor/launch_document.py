@@ -55,7 +55,7 @@ def planned(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
         "context_tokens": model.context_tokens,
         "detached": plan.options.detached,
         "drafter": {
-            "enabled": model.drafter is not None,
+            "enabled": model.drafts,
             "draft_tokens": draft_tokens(model.draft_tokens),
             "reason": setup.drafter_reason,
         },
@@ -66,6 +66,8 @@ def planned(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
             "environment": plan.environment,
             "requests": plan.requests,
             "command": plan.command,
+            "hosts": plan.hosts,
+            "notes": setup.notes,
         },
     }
 
@@ -73,6 +75,11 @@ def planned(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
 def files(setup: Setup) -> list[dict[str, Any]]:
     """Each file with where it is; of the catalogue also what is to be fetched."""
     model = setup.model
+    if setup.repositories and not setup.files:
+        return [
+            {"role": one.role, "repo": one.repo, "file": one.file or None, "bytes": one.size, "source": one.source}
+            for one in setup.repositories
+        ]
     if not setup.files:
         roles = (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
         return [{"role": role, "path": str(path), "here": True} for role, path in roles if path is not None]

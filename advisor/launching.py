@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import arrangement, catalog, known
+from advisor import arrangement, catalog, checkpoints, known
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
 from advisor.footprint import KvType
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from advisor.checkpoints import Repository
     from advisor.estimate import Estimate
     from advisor.subject import Draft, Subject
 
@@ -52,7 +53,7 @@ SWITCHED_OFF = "it was switched off"
 class Order(Record, frozen=True, kw_only=True):
     """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
     each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit. `machine`: the one
-    that it will run on, where that is not this one."""
+    that it will run on, where that is not this one. `hosts`: those that serve it together, this one first."""
 
     model: str | None = None
     backend: str | None = None
@@ -72,11 +73,13 @@ class Order(Record, frozen=True, kw_only=True):
     api_key: str | None = None
     extra: tuple[str, ...] = ()
     machine: Machine | None = None
+    hosts: tuple[str, ...] = ()
 
 
 class Setup(Record, frozen=True, kw_only=True):
     """What will be started. `drafter_reason`: why there is a drafter, or none. `files`: of the catalogue, some of them
-    still to be fetched. `expected_*`: of the estimate, where there is one; tokens per second and bytes."""
+    still to be fetched. `expected_*`: of the estimate, where there is one; tokens per second and bytes. `repositories`:
+    of checkpoints, in place of files where nothing is fetched; `notes`: what a reader of the plan should know."""
 
     backend: str
     model: Model
@@ -88,6 +91,8 @@ class Setup(Record, frozen=True, kw_only=True):
     expected_bytes: int | None = None
     order: Order | None = None
     estimate: Estimate | None = None
+    repositories: tuple[Repository, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # ---- Deciding
@@ -107,6 +112,10 @@ def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Se
         DownloadFailed: the repository cannot be read.
         RuntimeFailed: a file is not what it should be.
     """
+    if checkpoints.reads(order.backend):
+        return checkpoints.configure(order, strict=strict)
+    if order.hosts:
+        raise UsageError("several hosts serve one model with vLLM or SGLang only", hint="add --backend vllm")
     if order.model is not None and order.model.lower() == DEMO:
         setup = _demo(order)
     elif order.model is not None and is_file(order.model):
@@ -126,8 +135,8 @@ def _demo(order: Order) -> Setup:
 
     if order.quant is not None:
         raise UsageError("the demo has one file", hint="leave out --quant")
-    drafting = _drafting(order)
-    model = demo.pair(drafter=drafting)
+    drafts = drafting(order)
+    model = demo.pair(drafter=drafts)
     if order.drafter is not None:
         gguf.pair(model.target, order.drafter)
     longest = gguf.read(model.target).context_length
@@ -136,11 +145,11 @@ def _demo(order: Order) -> Setup:
         model=msgspec.structs.replace(
             model,
             drafter=order.drafter or model.drafter,
-            draft_tokens=_draft_tokens(order, order.backend or NATIVE, model.draft_tokens) if drafting else 0,
+            draft_tokens=_draft_tokens(order, order.backend or NATIVE, model.draft_tokens) if drafts else 0,
             context_tokens=_context(order.context or model.context_tokens, longest, DEMO),
         ),
         options=_options(order),
-        drafter_reason="the embedded pair" if drafting else SWITCHED_OFF,
+        drafter_reason="the embedded pair" if drafts else SWITCHED_OFF,
         order=order,
     )
 
@@ -181,7 +190,7 @@ def _own_file(order: Order) -> Setup:
         raise UsageError("--projector fetches the catalogue's file", hint="with a file of your own: -- --mmproj FILE")
     where = _site(order)
     about = subject.from_header(gguf.read_whole(path), "local file", where.catalog)
-    match = pairing.of(path, order.drafter) if _drafting(order) else None
+    match = pairing.of(path, order.drafter) if drafting(order) else None
     order = msgspec.structs.replace(order, drafter=match.path if match else None)
     found = _estimate(order, about, where, none_known="none was given, and none that belongs to it is here")
     setup = _placed(order, found, path, order.drafter if found.draft else None)
@@ -241,7 +250,7 @@ def _recommended(order: Order, where: _Site) -> Order:
         order = msgspec.structs.replace(order, model=where.catalog.model(order.model).id)
     if order.model is not None and order.quant is not None:
         return order
-    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=_drafting(order))
+    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=drafting(order))
     try:
         pick = rank(request, where.machine, where.catalog).recommendations[0].candidate
     except NothingFits:
@@ -256,7 +265,8 @@ def _recommended(order: Order, where: _Site) -> Order:
     )
 
 
-def _drafting(order: Order) -> bool:
+def drafting(order: Order) -> bool:
+    """Whether a drafter is wanted."""
     return order.use_drafter and order.draft_tokens != 0
 
 
@@ -277,12 +287,12 @@ def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) ->
         sequences=order.parallel,
     )
     draft = None
-    if _drafting(order):
+    if drafting(order):
         given = subject.given_draft(gguf.read(order.drafter), about) if order.drafter else None
         draft = given or (subject.usual_draft(about) if about.header is None else None)
-    refusal = estimate.no_drafter_reason(where.backend, switched_off=not _drafting(order), draft=draft)
+    refusal = estimate.no_drafter_reason(where.backend, switched_off=not drafting(order), draft=draft)
     if draft is None and where.backend.drafter:
-        refusal = none_known if _drafting(order) else SWITCHED_OFF
+        refusal = none_known if drafting(order) else SWITCHED_OFF
 
     def attempt(one: Draft | None, reason: str) -> Estimate:
         return estimate.estimate(about, asked, one, reason, machine=where.machine, catalog=where.catalog)

@@ -149,7 +149,7 @@ class Checkpoint(Record, frozen=True, kw_only=True):
     bytes: Bytes
     runtimes: tuple[Text, ...]
     drafter: str = ""
-    drafter_bytes: Bytes = Bytes(0)
+    drafter_bytes: Bytes | None = None
     source: Text
 
 

@@ -40,6 +40,8 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
         NoBackend: the backend asked for cannot be used here, or cannot do this.
     """
     use_case = catalog.use_case(request.use_case)
+    if request.backend in catalog.runtimes:
+        raise reads_checkpoints(request.backend, request.model)
     context = use_case.context_tokens if request.context_tokens is None else request.context_tokens
     floor = use_case.min_tokens_per_s if request.min_tokens_per_s is None else request.min_tokens_per_s
     longest = max(model.context_tokens for model in catalog.models.values())
@@ -87,7 +89,11 @@ def choose_backend(name: str | None, machine: Machine, use_case: UseCase) -> Ava
             raise unknown_name("backend", name, {*known, *BUILT_IN_BACKENDS}, command="advisor backends")
         return requested_backend(name, known.get(name), machine, use_case)
     # One on another machine computes on hardware that nobody knows here.
-    usable = {backend.name: backend for backend in machine.backends if backend.available and not backend.host}
+    usable = {
+        backend.name: backend
+        for backend in machine.backends
+        if backend.available and not backend.host and backend.reads == "gguf"
+    }
     for candidate in (*BUILT_IN_BACKENDS, *usable):
         if candidate in usable and not machine.simulated and not unread(candidate, use_case):
             return usable[candidate]
@@ -117,6 +123,15 @@ def requested_backend(name: str, found: Availability | None, machine: Machine, u
             command=f"advisor recommend --backend {name} --simulate 'RTX 4090, 64GB'",
         )
     return found
+
+
+def reads_checkpoints(backend: str, model: str | None) -> NoBackend:
+    """The error of a backend for which nothing is recommended: files are chosen, and speeds predicted, of GGUF."""
+    return NoBackend(
+        f"{backend} reads checkpoints, and what is recommended are GGUF files",
+        hint="launch shows its command for a model that you name",
+        command=f"advisor launch {model or '12b'} --backend {backend} --dry-run",
+    )
 
 
 def unread(backend: str, use_case: UseCase) -> str:

@@ -27,6 +27,9 @@ def main() -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE)
         child.kill()
+        # Workers that a server leaves behind hold its memory; the group is this guard's own.
+        if os.name == "posix" and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True, name="parent").start()
     code = child.wait()

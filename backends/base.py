@@ -41,6 +41,11 @@ class Model(Record, frozen=True, kw_only=True):
     tag: str = ""
     sampling: dict[str, float] = {}
 
+    @property
+    def drafts(self) -> bool:
+        """Whether there is a drafter: a file of its own, or one inside the target's."""
+        return self.drafter is not None or (self.draft_tokens != 0 and self.target.suffix == ".litertlm")
+
 
 class Options(Record, frozen=True, kw_only=True):
     """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend; 0: on
@@ -51,7 +56,7 @@ class Options(Record, frozen=True, kw_only=True):
     whole context. `cache_bytes`, `checkpoints`: main memory for prompts that were read before, and states to go back
     to in each conversation; None: by the backend. `api_key`: asked of all who come; it is never shown. `extra`: passed
     on to the runtime as they are. `detached`: it outlives this process. `log`: where the runtime writes, None for a
-    file of the backend's own.
+    file of the backend's own. `hosts`: machines that serve one model together, this one first.
     """
 
     host: str = "127.0.0.1"
@@ -69,10 +74,12 @@ class Options(Record, frozen=True, kw_only=True):
     extra: tuple[str, ...] = ()
     detached: bool = False
     log: Path | None = None
+    hosts: tuple[str, ...] = ()
 
 
 class LaunchPlan(Record, frozen=True, kw_only=True):
-    """What `start` will do: what `--dry-run` prints. `command` is the human's own way to the same."""
+    """What `start` will do: what `--dry-run` prints. `command` is the human's own way to the same; `hosts`: what is to
+    be typed on each other machine."""
 
     backend: str
     model: Model
@@ -81,6 +88,7 @@ class LaunchPlan(Record, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     requests: tuple[dict[str, str], ...] = ()
     command: str = ""
+    hosts: dict[str, str] = {}
 
 
 class Endpoint(Record, frozen=True, kw_only=True):

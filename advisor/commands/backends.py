@@ -45,6 +45,8 @@ def command(context: click.Context, *, as_json: bool) -> None:
 
 
 def _lines(backend: Availability) -> list[Line]:
+    if backend.reads == "checkpoint" and backend.path is None:
+        return [(backend.name, f"{backend.why_not}: {backend.hint}")]
     text = backend_text(backend).removeprefix(backend.name).lstrip(": ")
     lines = [(backend.name, text)]
     lines += [("", backend.path)] if backend.path else []

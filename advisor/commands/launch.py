@@ -13,7 +13,7 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import launch_document, launching, licences, sessions, shell, shelves, store
+from advisor import checkpoints, launch_document, launching, licences, sessions, shell, shelves, store
 from advisor.commands import elsewhere
 from advisor.commands.run import parse_drafts, usable
 from advisor.errors import Interrupted, UsageError, unknown_name
@@ -23,11 +23,12 @@ from advisor.progress import Meter, busy
 from advisor.sessions import Session
 from advisor.store import File
 from advisor.units import format_bytes, format_file_size
-from backends.base import Backend, load
+from backends.base import Backend, LaunchPlan, load
 
 KEY = "ADVISOR_API_KEY"
 LOOKING = "looking at this machine and for the files"
 """What takes a while where headers come over a slow line."""
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
 NARROW = 80
 """Columns that every terminal has."""
 
@@ -66,6 +67,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.option(
     "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="What `detect --json` saw of that host."
 )
+@click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first: vllm or sglang.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
 @click.option("--force", is_flag=True, help="Start also what should not fit.")
@@ -89,6 +91,7 @@ def command(
     api_key: str | None,
     ollama_host: str | None,
     file: Path | None,
+    hosts: str | None,
     detach: bool,
     projector: bool,
     force: bool,
@@ -131,6 +134,7 @@ def command(
         threads=threads,
         api_key=api_key or None,
         extra=extra,
+        hosts=parse_hosts(hosts),
     )
     with busy(LOOKING):
         setup = launching.configure(order, strict=not dry_run)
@@ -139,10 +143,26 @@ def command(
         return
     runner = usable(setup.backend)
     fetch(setup)
+    for line in _other_hosts(launching.planned(runner, setup)):
+        click.echo(line, err=True)
     with ended_by_signals(), opened(runner, setup) as (session, proof):
         show(setup, session, proof, as_json=as_json)
         if not detach:
             launching.attend(runner, session)
+
+
+def parse_hosts(text: str | None) -> tuple[str, ...]:
+    """The names in `a,b`, this machine's first.
+
+    Raises:
+        UsageError: fewer than two, one twice, or one that is no name of a host.
+    """
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) < 2 or len(set(names)) < len(names) or not all(map(HOST.fullmatch, names)):  # noqa: PLR2004
+        raise UsageError(f"--hosts {text}: two or more different names are needed", hint="like --hosts alpha,beta")
+    return names
 
 
 def fetch(setup: Setup) -> None:
@@ -279,14 +299,23 @@ def drafter_words(proof: Proof) -> str:
 def _show_plan(setup: Setup, *, as_json: bool) -> None:
     port = setup.options.port or sessions.free_port()
     plan = launching.planned(load(setup.backend), setup, port=port)
+    # A runtime that is given a repository fetches it itself.
     plan = msgspec.structs.replace(plan, command=shell.fetching(plan.command, setup.files))
     if as_json:
         click.echo(msgspec.json.encode(launch_document.planned(setup, plan)))
         return
-    for line in file_lines(setup):
+    notes = (f"# {note}" for note in setup.notes)
+    for line in (*file_lines(setup), *checkpoints.lines(setup), *notes):
         click.echo(line, err=True)
     click.echo(plan.command)
+    for line in _other_hosts(plan):
+        click.echo(line)
     if plan.requests:
         click.echo("# the same as calls of its API:")
         for call in plan.requests:
             click.echo(" ".join(["#", call["method"], call["url"], call.get("body", "")]).rstrip())
+
+
+def _other_hosts(plan: LaunchPlan) -> list[str]:
+    """What is to be typed on the other machines."""
+    return [line for host, command in plan.hosts.items() for line in (f"# on {host}:", command)]

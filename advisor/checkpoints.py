@@ -1,0 +1,340 @@
+"""Orders for runtimes that read checkpoints: which one of the catalogue, on how many cards, and what is to be fetched.
+
+Speeds are not predicted here: what is known of speed was measured with GGUF files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from advisor import catalog, footprint
+from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
+from advisor.machine import Availability, Gpu, Machine, Record
+from advisor.profile import Checkpoint, ModelProfile, Runtime
+from advisor.units import format_bytes, format_file_size
+from backends.base import Model, Options
+
+if TYPE_CHECKING:
+    from advisor.launching import Order, Setup
+    from advisor.store import File
+
+CONTEXT = 8192
+DRAFT_TOKENS = 3
+CARD_SHARE, HOST_SHARE = 0.92, 0.75
+"""Of a card's memory, as vLLM takes it by default, and of main memory that is available or shared with a GPU."""
+CARD_RESERVE = 3 << 29
+"""Bytes of each card for activations, graphs and libraries: assumed."""
+PARALLEL = (1, 2, 4, 8)
+"""Over how many cards tensors are divided: heads must come out even."""
+LITERT = "litert"
+
+
+class Repository(Record, frozen=True, kw_only=True):
+    """What is to be fetched whole; `file`: this one of it only. `size`: bytes, as the catalogue knows it."""
+
+    role: str
+    repo: str
+    file: str
+    size: int
+    source: str
+
+
+class Room(Record, frozen=True, kw_only=True):
+    """Where a checkpoint goes. `need`: bytes on each card, or in main memory where there are none."""
+
+    cards: tuple[Gpu, ...]
+    need: int
+    fits: bool
+
+
+def reads(backend: str | None) -> bool:
+    """Whether a backend reads checkpoints."""
+    return backend is not None and backend in catalog.load().runtimes
+
+
+def configure(order: Order, *, strict: bool) -> Setup:
+    """Checkpoint, cards and drafter for an order.
+
+    Args:
+        strict: whether it will be started: then it must fit, and repositories are listed.
+
+    Raises:
+        UsageError: no such model or checkpoint, or this runtime has none of it.
+        NothingFits: no checkpoint has room, and nobody insists.
+        DownloadFailed: a repository cannot be read.
+    """
+    from advisor.launching import Setup, drafting  # noqa: PLC0415 - they are each other's
+
+    known = catalog.load()
+    runtime = known.runtimes[order.backend or ""]
+    machine = order.machine or _machine()
+    if order.model is not None and Path(order.model).expanduser().exists():
+        return _own(order, runtime, machine)
+    if order.model is None:
+        raise UsageError(
+            f"which model? What is recommended are GGUF files, which {runtime.name} does not read",
+            hint=f"name one of {', '.join(known.models)}",
+            command=f"advisor launch 12b --backend {runtime.id} --dry-run",
+        )
+    profile = known.model(order.model)
+    found, room = _chosen(order, profile, runtime, machine)
+    if strict and not room.fits and not order.force:
+        raise NothingFits(_short(profile, found, room), hint="--force starts it all the same")
+    draft = order.drafter or (Path(found.drafter) if found.drafter and drafting(order) else None)
+    repositories = _repositories(found, order, draft)
+    files = tuple(each for one in repositories for each in (_files(one) if strict else _unread(one)))
+    own = profile.sampling
+    return Setup(
+        backend=runtime.id,
+        model=Model(
+            name=profile.id,
+            target=_target(found, files),
+            drafter=draft,
+            draft_tokens=_draft_tokens(order, profile, inside=not found.drafter) if drafting(order) else 0,
+            context_tokens=_context(order, profile.context_tokens, profile.id),
+            sampling={"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)},
+        ),
+        options=_options(order, room),
+        drafter_reason=_reason(order, found),
+        files=files,
+        licence=profile.licence,
+        order=order,
+        repositories=repositories,
+        notes=_notes(runtime, profile, machine, found, room),
+    )
+
+
+def _machine() -> Machine:
+    from advisor.detection import detect  # noqa: PLC0415
+
+    return detect(catalog.load().devices.values())
+
+
+def _reason(order: Order, found: Checkpoint) -> str:
+    if not order.use_drafter or order.draft_tokens == 0:
+        return "it was switched off"
+    return "the assistant of this size" if found.drafter else "it is inside the file"
+
+
+def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
+    """A checkpoint of the user's own; whether it fits is not known."""
+    from advisor.launching import Setup, drafting  # noqa: PLC0415
+
+    target = Path(order.model or "").expanduser().absolute()
+    inside = runtime.id == LITERT
+    draft = order.drafter.expanduser().absolute() if order.drafter and drafting(order) else None
+    given = draft is not None or (inside and drafting(order))
+    return Setup(
+        backend=runtime.id,
+        model=Model(
+            name=target.stem if inside else target.name,
+            target=target,
+            drafter=None if inside else draft,
+            draft_tokens=(order.draft_tokens or DRAFT_TOKENS) if given else 0,
+            context_tokens=order.context or CONTEXT,
+        ),
+        options=_options(order, Room(cards=_cards(machine)[: 1 if machine.gpus else 0], need=0, fits=True)),
+        drafter_reason="as it was given" if given else "none was given",
+        order=order,
+        notes=(f"{runtime.name} {runtime.floor} or later: {_install(runtime, machine)}",),
+    )
+
+
+def _chosen(order: Order, profile: ModelProfile, runtime: Runtime, machine: Machine) -> tuple[Checkpoint, Room]:
+    """The checkpoint asked for, else the best that fits, else the smallest."""
+    mine = [one for one in profile.checkpoints if runtime.id in one.runtimes]
+    if not mine:
+        known = [model.id for model in catalog.load().models.values() if _has(model, runtime)]
+        raise UsageError(
+            f"{runtime.name} has no checkpoint of {profile.id} with its drafter",
+            hint=f"it has {', '.join(known)}",
+            command=f"advisor launch {known[0]} --backend {runtime.id} --dry-run" if known else "advisor models",
+        )
+    if order.quant is not None:
+        named = [one for one in mine if one.name.lower() == order.quant.lower()]
+        if not named:
+            raise unknown_name(f"checkpoint of {profile.id} for {runtime.name}", order.quant, [o.name for o in mine])
+        mine = named
+    rooms = [(one, room_for(one, profile, machine, order)) for one in mine]
+    fitting = [each for each in rooms if each[1].fits]
+    return fitting[0] if fitting else min(rooms, key=lambda each: int(each[0].bytes))
+
+
+def _has(profile: ModelProfile, runtime: Runtime) -> bool:
+    return any(runtime.id in one.runtimes for one in profile.checkpoints)
+
+
+def room_for(found: Checkpoint, profile: ModelProfile, machine: Machine, order: Order) -> Room:
+    """The fewest cards that hold it, tensors divided among them and the other hosts, which have the same; main memory
+    where there is no card."""
+    shape = footprint.Shape(context_tokens=order.context or CONTEXT, sequences=1)
+    cache = footprint.kv_cache_bytes(profile.architecture, shape) * order.parallel
+    total = int(found.bytes) + int(found.drafter_bytes or 0) * order.use_drafter + cache
+    hosts = max(1, len(order.hosts))
+    cards = _cards(machine)
+    if not cards or machine.memory.unified:
+        free = machine.memory.limit_bytes or machine.memory.total_bytes
+        return Room(cards=cards[:1], need=total // hosts, fits=total // hosts <= HOST_SHARE * free)
+    possible = [count for count in PARALLEL if count <= len(cards)]
+    for count in possible:
+        need = total // (count * hosts) + CARD_RESERVE
+        if all(need <= CARD_SHARE * card.memory_total_bytes for card in cards[:count]):
+            return Room(cards=cards[:count], need=need, fits=True)
+    most = possible[-1]
+    return Room(cards=cards[:most], need=total // (most * hosts) + CARD_RESERVE, fits=False)
+
+
+def _cards(machine: Machine) -> tuple[Gpu, ...]:
+    """The cards that can work together: those of the largest one's name."""
+    discrete = [gpu for gpu in machine.gpus if not gpu.integrated] or list(machine.gpus)
+    if not discrete:
+        return ()
+    best = max(discrete, key=lambda gpu: gpu.memory_total_bytes)
+    return tuple(gpu for gpu in discrete if gpu.name == best.name and gpu.vendor == best.vendor)
+
+
+def _options(order: Order, room: Room) -> Options:
+    return Options(
+        port=order.port,
+        detached=order.detached,
+        threads=order.threads,
+        gpus=room.cards,
+        gpu_layers=order.gpu_layers,
+        kv_type=order.kv_type,
+        sequences=order.parallel,
+        api_key=order.api_key,
+        extra=order.extra,
+        hosts=order.hosts,
+    )
+
+
+def _context(order: Order, longest: int, name: str) -> int:
+    asked = order.context or min(CONTEXT, longest)
+    if asked > longest:
+        raise UsageError(f"a context of {asked:,} tokens: {name} takes 1 to {longest:,}")
+    return asked
+
+
+def _draft_tokens(order: Order, profile: ModelProfile, *, inside: bool) -> int:
+    if inside:
+        return 1  # how many is the file's own choice
+    return order.draft_tokens if order.draft_tokens and order.draft_tokens > 0 else profile.drafter.draft_tokens
+
+
+def _short(profile: ModelProfile, found: Checkpoint, room: Room) -> str:
+    where = f"on each of {len(room.cards)} GPUs" if len(room.cards) > 1 else "on the GPU" if room.cards else "in memory"
+    return f"{profile.name} {found.name} needs about {format_bytes(room.need)} {where}, which is more than there is"
+
+
+def _install(runtime: Runtime, machine: Machine) -> str:
+    return runtime.install_line(machine.os)
+
+
+def _notes(runtime: Runtime, profile: ModelProfile, machine: Machine, found: Checkpoint, room: Room) -> tuple[str, ...]:
+    """What a reader of the plan should know."""
+    here = next((each for each in machine.backends if each.name == runtime.id), None)
+    notes = [f"{runtime.name} {runtime.least(profile.id)} or later: {_install(runtime, machine)}", *_state(here)]
+    if machine.os not in runtime.systems:
+        notes.append(f"it does not run on this system ({machine.os})")
+    notes.append(f"needs {runtime.needs}")
+    if not room.fits:
+        notes.append(_short(profile, found, room))
+    return tuple(notes)
+
+
+def _state(here: Availability | None) -> list[str]:
+    if here is None or here.version is None:
+        return ["not installed here"]
+    return [f"{here.version} is installed" + (f": {here.why_not}" if here.why_not else "")]
+
+
+# ---- Files
+
+
+def _repositories(found: Checkpoint, order: Order, draft: Path | None) -> tuple[Repository, ...]:
+    wanted = [Repository(role="target", repo=found.repo, file=found.file, size=int(found.bytes), source=found.source)]
+    if draft is not None and order.drafter is None:
+        size = int(found.drafter_bytes or 0)
+        wanted.append(Repository(role="drafter", repo=found.drafter, file="", size=size, source=found.source))
+    return tuple(wanted)
+
+
+def _target(found: Checkpoint, files: tuple[File, ...]) -> Path:
+    """The repository by its name, which is found in the Hub's cache when it is started; a single file by its path."""
+    if not found.file:
+        return Path(found.repo)
+    return files[0].path
+
+
+def _files(one: Repository) -> tuple[File, ...]:
+    """The files of a repository, each where it is or will be; those that are here need no network.
+
+    Raises:
+        DownloadFailed: it is not here, and cannot be listed.
+    """
+    from advisor import hub, shelves, store  # noqa: PLC0415
+    from backends import checkpoint  # noqa: PLC0415
+
+    if not one.file and checkpoint.local(Path(one.repo)) and _complete(one.repo):
+        return ()
+    there = hub.listing(one.repo)
+    snapshot = shelves.repo_folder(one.repo) / "snapshots" / there.commit
+    chosen = [each for each in there.uploads if (each.name == one.file if one.file else _useful(each.name))]
+    if not chosen:
+        raise DownloadFailed(f"{one.repo} has no {one.file or 'checkpoint'}", hint="choose another --quant")
+    role: store.Role = "drafter" if one.role == "drafter" else "target"
+    return tuple(
+        store.File(
+            role=role,
+            repo=one.repo,
+            file=each.name,
+            size=each.size,
+            path=snapshot / each.name,
+            source="Hugging Face cache" if (snapshot / each.name).is_file() else "download",
+            sha256=each.sha256,
+        )
+        for each in chosen
+    )
+
+
+def _unread(one: Repository) -> tuple[File, ...]:
+    """A single file as the catalogue knows it; what a repository holds is not asked."""
+    from advisor import store  # noqa: PLC0415
+
+    if not one.file:
+        return ()
+    place = Path(f"hf:{one.repo}/{one.file}")
+    return (store.File(role="target", repo=one.repo, file=one.file, size=one.size, path=place, source="download"),)
+
+
+def _useful(name: str) -> bool:
+    return name.endswith((".json", ".safetensors", ".model", ".jinja", ".txt"))
+
+
+def _complete(repo: str) -> bool:
+    """Whether a snapshot has all the weights that its index names."""
+    from backends import checkpoint  # noqa: PLC0415
+
+    folder = checkpoint.local(Path(repo))
+    if folder is None:
+        return False
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    try:
+        named = set(msgspec.json.decode(index.read_bytes())["weight_map"].values())
+    except (msgspec.DecodeError, KeyError, AttributeError, OSError):
+        return False
+    return all((folder / name).is_file() for name in named)
+
+
+def lines(setup: Setup) -> list[str]:
+    """What is to be fetched, for those who read the plan."""
+    return [
+        f"{one.role:<9} {one.repo}{'/' + one.file if one.file else ''}, {format_file_size(one.size)}"
+        for one in setup.repositories
+        if not setup.files
+    ]
