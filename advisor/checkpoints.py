@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, footprint
+from advisor import catalog, demo, footprint
 from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
 from advisor.machine import Availability, Gpu, Machine, Record
 from advisor.profile import Checkpoint, ModelProfile, Runtime
@@ -29,7 +29,7 @@ CARD_RESERVE = 3 << 29
 """Bytes of each card for activations, graphs and libraries: assumed."""
 PARALLEL = (1, 2, 4, 8)
 """Over how many cards tensors are divided: heads must come out even."""
-LITERT = "litert"
+LITERT, DEMO = "litert", "demo"
 
 
 class Repository(Record, frozen=True, kw_only=True):
@@ -71,7 +71,11 @@ def configure(order: Order, *, strict: bool) -> Setup:
     known = catalog.load()
     runtime = known.runtimes[order.backend or ""]
     machine = order.machine or _machine()
-    if order.model is not None and Path(order.model).expanduser().exists():
+    if order.model is not None and order.model.lower() == demo.NAME:
+        return _own(_embedded(order, runtime, strict=strict), runtime, machine)
+    if order.model is not None and order.model.lower() == DEMO and runtime.id != LITERT:
+        order = _demo(order, make=strict)
+    if order.model is not None and is_place(order.model):
         return _own(order, runtime, machine)
     if order.model is None:
         raise UsageError(
@@ -107,6 +111,12 @@ def configure(order: Order, *, strict: bool) -> Setup:
     )
 
 
+def is_place(name: str) -> bool:
+    """Whether MODEL means a folder or file of the user's own, and no size of the catalogue."""
+    path = Path(name).expanduser()
+    return path.is_absolute() or name.startswith(".") or path.exists()
+
+
 def _machine() -> Machine:
     from advisor.detection import detect  # noqa: PLC0415
 
@@ -117,6 +127,34 @@ def _reason(order: Order, found: Checkpoint) -> str:
     if not order.use_drafter or order.draft_tokens == 0:
         return "it was switched off"
     return "the assistant of this size" if found.drafter else "it is inside the file"
+
+
+def _embedded(order: Order, runtime: Runtime, *, strict: bool) -> Order:
+    """The order for the embedded pair as checkpoints, which are made from its files when they are first needed."""
+    from advisor.launching import drafting  # noqa: PLC0415
+    from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
+
+    if runtime.id == LITERT:
+        raise UsageError(f"{runtime.name} has no demo: its models are files of its own", hint="name e2b or e4b")
+    pair = checkpoint.make() if strict else checkpoint.place()
+    draft = order.drafter or pair.drafter if drafting(order) else None
+    context = _context(msgspec.structs.replace(order, context=order.context or demo.CONTEXT), demo.CONTEXT, demo.NAME)
+    return msgspec.structs.replace(order, model=str(pair.target), drafter=draft, context=context)
+
+
+def _demo(order: Order, *, make: bool) -> Order:
+    """The order for the embedded pair, of which checkpoints are made."""
+    from advisor import demo  # noqa: PLC0415
+    from advisor.launching import drafting  # noqa: PLC0415
+    from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
+
+    pair = checkpoint.make() if make else checkpoint.place()
+    return msgspec.structs.replace(
+        order,
+        model=str(pair.target),
+        drafter=(order.drafter or pair.drafter) if drafting(order) else None,
+        context=order.context or demo.CONTEXT,
+    )
 
 
 def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:

@@ -154,15 +154,16 @@ class Checkpoint(Record, frozen=True, kw_only=True):
 
 
 class Runtime(Record, frozen=True, kw_only=True):
-    """A runtime that reads checkpoints. `variable`: names its program where it is not on the PATH. `install`: a command
-    line by system, `usual` for the others. `floor`: the first version with Gemma's drafters; `floors`: by model, where
-    that is later; `refused`: versions that cannot, and why. `systems`: those that it runs on."""
+    """A runtime that reads checkpoints. `variable`: names its program where it is not on the PATH, empty for one that
+    is imported here. `install`: a command line by system, `usual` for the others. `floor`: the first version with
+    Gemma's drafters; `floors`: by model, where that is later; `refused`: versions that cannot, and why. `systems`:
+    those that it runs on."""
 
     id: Text
     name: Text
     packages: tuple[Text, ...]
     program: Text
-    variable: Text
+    variable: str = ""
     install: dict[str, Text]
     needs: Text
     systems: tuple[Text, ...]

@@ -1,0 +1,208 @@
+"""Transformers as a backend: `generate` with Gemma's assistant, behind this project's own server.
+
+For those who have PyTorch and nothing else. Transformers' own server takes no assistant, so the native engine's serves
+here too. The embedded pair runs as checkpoints that are made from its files when they are first needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from advisor.errors import NoBackend, RuntimeFailed, UsageError
+from advisor.machine import Availability
+from advisor.profile import Runtime
+from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Progress, Watch
+from backends.hosted import Hosted
+
+AUTO = "auto"
+PACKAGES = ("torch", "transformers")
+
+
+class Transformers(Hosted):
+    """Runs a checkpoint and its assistant in a child process that ends with this one."""
+
+    name = "transformers"
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the profiles know of it."""
+        from advisor import catalog  # noqa: PLC0415 - read once for all
+
+        return catalog.load().runtimes[self.name]
+
+    # ---- What it is
+
+    def detect(self) -> Availability:
+        """By the packages' metadata: importing PyTorch takes seconds."""
+        versions = {name: _version(name) for name in PACKAGES}
+        runtime, version = self.runtime, versions["transformers"]
+        install = runtime.install["usual"]
+        if missing := [name for name, found in versions.items() if not found]:
+            return Availability(
+                name=self.name,
+                available=False,
+                reads="checkpoint",
+                why_not=f"not installed: {' and '.join(missing)}",
+                hint=install,
+            )
+        why = self._unfit(version)
+        return Availability(
+            name=self.name,
+            available=not why,
+            version=version,
+            drafter=not why,
+            why_not=why or None,
+            path=sys.executable,
+            hint=install if why else None,
+            reads="checkpoint",
+        )
+
+    def _unfit(self, version: str) -> str:
+        """Why this version cannot run the assistants; empty where it can."""
+        from backends.installed import reaches  # noqa: PLC0415
+
+        runtime = self.runtime
+        if reason := runtime.refused.get(version):
+            return f"Transformers {version} {reason}"
+        if not reaches(version, runtime.floor):
+            return f"Transformers {version} is too old for Gemma's drafters: {runtime.floor} is the first"
+        return ""
+
+    def reports(self) -> tuple[tuple[str, ...], ...]:
+        show = "import torch, transformers; print(transformers.__version__); print(torch.__config__.show())"
+        return ((sys.executable, "-c", show),) if all(map(_version, PACKAGES)) else ()
+
+    def refusal(self, model: Model) -> str:
+        """As `Backend.refusal`: no GGUF but the embedded pair, of which checkpoints are made."""
+        for file in (model.target, model.drafter):
+            if file is not None and file.suffix.lower() == ".gguf" and not _embedded(file):
+                return f"Transformers reads checkpoints in Hugging Face's format, no GGUF files ({file.name})"
+        return ""
+
+    # ---- Starting
+
+    def plan(self, model: Model, options: Options) -> LaunchPlan:
+        """As `Backend.plan`.
+
+        Raises:
+            UsageError: the options ask for what it does not do.
+        """
+        from advisor import shell  # noqa: PLC0415
+
+        if len(options.gpus) > 1:
+            raise UsageError(
+                f"the transformers backend uses one GPU, and {model.name} needs {len(options.gpus)}",
+                hint="vLLM divides a model among GPUs: --backend vllm",
+            )
+        for asked, option in (
+            (options.kv_type != "f16", "--kv-type"),
+            (options.sequences > 1, "--parallel"),
+            (options.hosts, "--hosts"),
+            (model.projector, "--projector"),
+        ):
+            if asked:
+                raise UsageError(f"the transformers backend has no {option}", hint="leave it out, or use vLLM")
+        drafting = model.drafter is not None and model.draft_tokens != 0
+        target, drafter = _folder(model.target), _folder(model.drafter) if model.drafter and drafting else None
+        argv = [sys.executable, "-P", "-m", "backends.pytorch.server", "--target", str(target)]
+        if drafter is not None:
+            length = AUTO if model.draft_tokens < 0 else str(model.draft_tokens)
+            argv += ["--drafter", str(drafter), "--draft-tokens", length]
+        argv += ["--context", str(model.context_tokens), "--name", model.name]
+        argv += ["--host", options.host, "--port", str(options.port)]
+        if options.threads is not None:
+            argv += ["--threads", str(options.threads)]
+        argv += _device(options)
+        argv += options.extra
+        return LaunchPlan(
+            backend=self.name,
+            model=model,
+            options=options,
+            argv=tuple(argv),
+            environment={"HF_HUB_OFFLINE": "1"},
+            command=shell.quoted(argv),
+        )
+
+    def prepare(self, plan: LaunchPlan, progress: Progress) -> None:
+        """Make the embedded pair's checkpoints where they are wanted."""
+        if any(_embedded(file) for file in (plan.model.target, plan.model.drafter) if file is not None):
+            from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
+
+            checkpoint.make(progress=progress)
+
+    def check(self, plan: LaunchPlan) -> None:
+        """That it is installed and new enough for this model, and that target and drafter belong together.
+
+        Raises:
+            NoBackend: it is missing, too old, or does not read such files.
+            RuntimeFailed: a checkpoint is not here, or is no Gemma 4, or the drafter is another's.
+        """
+        from backends import checkpoint  # noqa: PLC0415
+        from backends.installed import reaches  # noqa: PLC0415
+
+        found, model, runtime = self.detect(), plan.model, self.runtime
+        if not found.available:
+            raise NoBackend(f"Transformers cannot be used here: {found.why_not}", hint=found.hint or "")
+        if reason := self.refusal(model):
+            raise NoBackend(reason, hint="llama.cpp and the native engine read GGUF files", command="advisor backends")
+        least = runtime.least(model.name)
+        if not reaches(found.version or "", least):
+            raise NoBackend(
+                f"Transformers {found.version} is too old for {model.name}: {least} is the first",
+                hint=runtime.install["usual"],
+            )
+        drafter = _folder(model.drafter) if model.drafter else None
+        checkpoint.check(_folder(model.target), drafter)
+
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
+        """As `Hosted.start`, in the words of PyTorch where the processor is not up to it."""
+        # What was planned by name may be here by now.
+        plan = msgspec.structs.replace(plan, argv=self.plan(plan.model, plan.options).argv)
+        try:
+            return super().start(plan, watch)
+        except RuntimeFailed as error:
+            if "SIGILL" not in error.message:
+                raise
+            raise RuntimeFailed(
+                "PyTorch met an instruction that this processor does not have (SIGILL)",
+                hint="the drafter is not to blame; on processors `-- --dtype float32` avoids it",
+            ) from None
+
+
+def _version(package: str) -> str:
+    """The version of a package in this environment; empty where it has none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _embedded(file: Path) -> bool:
+    """Whether it is of the embedded pair."""
+    from advisor import demo  # noqa: PLC0415
+
+    pair = demo.pair()
+    return file in (pair.target, pair.drafter)
+
+
+def _folder(place: Path) -> Path:
+    """Where a checkpoint is, or the repository's name as it is where it is not here yet."""
+    from backends import checkpoint  # noqa: PLC0415
+
+    if place.suffix.lower() == ".gguf" and _embedded(place):
+        from profiles.demo import checkpoint as made  # noqa: PLC0415
+
+        pair = made.place()
+        return pair.drafter if place == made.DRAFTER else pair.target
+    return checkpoint.local(place) or place
+
+
+def _device(options: Options) -> list[str]:
+    """On which device; the best one where nothing is said."""
+    if options.gpu_layers == 0:
+        return ["--device", "cpu"]
+    return ["--device", f"cuda:{options.gpus[0].index}"] if options.gpus and options.gpus[0].vendor != "apple" else []
