@@ -70,7 +70,8 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
     for attempt in range(1, PORT_TRIES + 1):
         session = sessions.claim(setup.model.name, planned(backend, setup), port=setup.options.port)
         plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
-        watch = Watch(progress=progress, spawned=functools.partial(_spawned, session))
+        told = functools.partial(_told, session, progress) if backend.shared else progress
+        watch = Watch(progress=told, spawned=functools.partial(_spawned, session))
         try:
             return sessions.started(session, backend.start(plan, watch))
         except RuntimeFailed as error:
@@ -89,6 +90,17 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
 
 def _spawned(session: Session, endpoint: Endpoint) -> None:
     sessions.spawned(session, endpoint)
+
+
+def _told(session: Session, progress: Progress, what: str, done: int, size: int | None) -> None:
+    """Pass on how far it is, unless it was told to end: there is no process of its own whose end would say so.
+
+    Raises:
+        RuntimeFailed: it was.
+    """
+    if sessions.was_stopped(session):
+        raise RuntimeFailed(f"{session.name} was stopped while it was loading")
+    progress(what, done, size)
 
 
 def _advised(error: RuntimeFailed, setup: Setup) -> RuntimeFailed:

@@ -114,26 +114,33 @@ class Ollama(Backend):
             NoBackend: the server does not run, or is too old.
             RuntimeFailed: the model does not load, or another one answers in its place.
         """
-        from backends.ollama import log, making, serving  # noqa: PLC0415
+        from backends.ollama import derived, log, making, serving  # noqa: PLC0415
 
         where = address.given()
+        found = log.find(where)
+        endpoint = Endpoint(
+            base_url=f"{where.url}/v1",
+            model=derived.recipe(plan.model, plan.options).name,
+            backend=self.name,
+            pid=None,
+            name=plan.model.name,
+            log=found.path if found else None,
+        )
+        # Until it answers, it ends with this process: nothing of it lives in the server's.
+        watch.spawned(endpoint)
         ready = self._make(plan, watch.progress)
         with _api(where) as api:
             try:
-                serving.bring_up(api, ready)
+                serving.bring_up(api, ready, lambda: watch.progress(f"loading {ready.name}", 0, None))
             except BaseException:
                 # What this process made and what cannot be used is no use to anybody.
                 if ready.name in self._new:
                     making.unmake(api, ready.name)
                 raise
-        found = log.find(where)
-        return Endpoint(
-            base_url=f"{where.url}/v1",
+        return msgspec.structs.replace(
+            endpoint,
             model=ready.name,
-            backend=self.name,
             pid=0 if plan.options.detached else None,
-            name=plan.model.name,
-            log=found.path if found else None,
             drafter=ready.drafter and plan.model.draft_tokens > 0,
         )
 
@@ -188,14 +195,15 @@ class Ollama(Backend):
         return RuntimeFailed(f"Ollama at {where.url} broke off the answer", hint="its log says more; ask again")
 
     def stop(self, endpoint: Endpoint) -> None:
-        """Unload it. The server stays, and so does what was made: `remove` takes that away."""
+        """Unload it, and nothing else that runs on its target. The server stays, and so does what was made: `remove`
+        takes that away."""
         where = address.of(endpoint.base_url)
         if address.version(where) is None:
             return
         from backends.ollama import making, serving  # noqa: PLC0415
 
         with _api(where) as api:
-            if ready := making.found(api, endpoint.model):
+            if (ready := making.found(api, endpoint.model)) and serving.is_listed(api, ready.name):
                 serving.clear(api, ready)
 
     def remove(self, endpoint: Endpoint) -> tuple[str, ...]:

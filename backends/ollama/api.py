@@ -20,11 +20,11 @@ import ollama
 from advisor.errors import AdvisorError, Interrupted
 from advisor.machine import Record
 from backends.ollama import address, failures
+from backends.ollama.digests import PIECE
 from backends.ollama.models import Shown
 
 CONNECT_S = 5.0
 POLL_S = 0.05
-PIECE = 1 << 20
 FOREVER = -1
 """As `keep_alive`: until it is unloaded."""
 
@@ -250,14 +250,30 @@ class Api:
 
     # ---- Running it
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, tell: Callable[[], None] = lambda: None) -> None:
         """Have it in memory until it is unloaded. Takes as long as it takes.
+
+        Args:
+            tell: called now and then. What it raises ends this, and the loading too: the server gives up what it loads
+                for a client that has gone.
 
         Raises:
             RuntimeFailed: it does not load; the message says why.
         """
+        import asyncio  # noqa: PLC0415 - a request that waits for its answer can be ended in no other way
+
+        async def loaded() -> None:
+            async with ollama.AsyncClient(host=self.url, **self._manners()) as client:
+                asking = asyncio.create_task(client.generate(name, keep_alive=FOREVER))
+                try:
+                    while not (await asyncio.wait([asking], timeout=POLL_S))[0]:
+                        tell()
+                finally:
+                    asking.cancel()
+                await asking
+
         with self._told(name):
-            self._package.generate(name, keep_alive=FOREVER)
+            asyncio.run(loaded())
 
     def unload(self, name: str) -> None:
         """Have nothing in memory that runs on this model's target, under whichever name; another process of it may

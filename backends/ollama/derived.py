@@ -10,6 +10,7 @@ from typing import Any
 
 from advisor.machine import Record
 from backends.base import Model, Options
+from backends.ollama.digests import placed
 from backends.ollama.models import Shown
 
 PREFIX = "advisor-"
@@ -130,18 +131,14 @@ def requests(made: Recipe, url: str) -> tuple[dict[str, str], ...]:
     def call(method: str, path: str, body: str = "") -> dict[str, str]:
         return {"method": method, "url": f"{url}{path}", **({"body": body} if body else {})}
 
-    def sent(path: Path) -> list[dict[str, str]]:
-        digest = known_digest(path) or f"sha256:<of {path.name}>"
-        return [call("HEAD", f"/api/blobs/{digest}"), call("POST", f"/api/blobs/{digest}", f"@{path}")]
-
     found = [] if made.files else [call("POST", "/api/pull", json.dumps({"model": made.base}))]
-    digests = {path: known_digest(path) or f"sha256:<of {path.name}>" for path in (*made.files, made.drafter) if path}
-    for path in digests:
-        found += sent(path)
+    known = {path: placed(path) or f"sha256:<of {path.name}>" for path in (*made.files, made.drafter) if path}
+    for path, digest in known.items():
+        found += [call("HEAD", f"/api/blobs/{digest}"), call("POST", f"/api/blobs/{digest}", f"@{path}")]
     if made.files:
-        body = {"model": made.base, "files": {path.name: digests[path] for path in made.files}}
+        body = {"model": made.base, "files": {path.name: known[path] for path in made.files}}
         found.append(call("POST", "/api/create", json.dumps(body)))
-    body = body_of(made, drafter=digests.get(made.drafter) if made.drafter else None)
+    body = body_of(made, drafter=known.get(made.drafter) if made.drafter else None)
     found.append(call("POST", "/api/create", json.dumps(body)))
     found.append(call("POST", "/api/generate", json.dumps({"model": made.name, "keep_alive": -1})))
     return tuple(found)
@@ -153,10 +150,3 @@ def body_of(made: Recipe, base: Shown | None = None, drafter: str | None = None)
     if drafter and made.drafter:
         body["draft_files"] = {made.drafter.name: drafter}
     return body | {"parameters": _ours(base, made)}
-
-
-def known_digest(path: Path) -> str | None:
-    """A file's digest, where its place tells it: caches name blobs by it."""
-    resolved = path.resolve()
-    match = re.fullmatch(r"(?:sha256-)?([0-9a-f]{64})", resolved.name)
-    return f"sha256:{match[1]}" if match and resolved.parent.name == "blobs" else None

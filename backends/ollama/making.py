@@ -5,17 +5,15 @@ Whatever exists already is looked at and used where it is the same; nothing that
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Record
 from backends.base import LaunchPlan, Progress
-from backends.ollama import derived, ledger
-from backends.ollama.api import PIECE, Api, Entry, full
+from backends.ollama import derived, digests, ledger
+from backends.ollama.api import Api, Entry, full
 from backends.ollama.derived import Recipe
 from backends.ollama.ledger import Made
 from backends.ollama.models import Shown
@@ -70,8 +68,8 @@ def _pull(api: Api, tag: str, progress: Progress) -> None:
 
 
 def _base_of_files(api: Api, made: Recipe, progress: Progress) -> None:
-    digests = {path: _digest(path, progress) for path in made.files}
-    sources = tuple(digests.values())
+    sent = {path: digests.of(path, progress) for path in made.files}
+    sources = tuple(sent.values())
     known, there = ledger.made(api.url).get(made.base), api.entry(made.base)
     if there and known and there.digest == known.digest and known.sources == sources:
         return
@@ -81,24 +79,11 @@ def _base_of_files(api: Api, made: Recipe, progress: Progress) -> None:
             hint="rename it with `ollama cp`, or take it away",
             command=f"ollama rm {made.base}",
         )
-    for path, digest in digests.items():
+    for path, digest in sent.items():
         api.send_blob(path, digest, lambda done, size, name=path.name: progress(f"sending {name}", done, size))  # type: ignore[misc]
     progress(f"making {made.base}", 0, None)
-    api.create({"model": made.base, "files": {path.name: digest for path, digest in digests.items()}})
+    api.create({"model": made.base, "files": {path.name: digest for path, digest in sent.items()}})
     _noted(api, made.base, sources=sources)
-
-
-def _digest(path: Path, progress: Progress) -> str:
-    """A file's digest: from its place in a cache, else by reading it."""
-    if known := derived.known_digest(path):
-        return known
-    size, done, found = path.stat().st_size, 0, hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-            done += len(piece)
-            progress(f"reading {path.name}", done, size)
-    return f"sha256:{found.hexdigest()}"
 
 
 # ---- What is derived
@@ -111,7 +96,7 @@ def _derive(api: Api, made: Recipe, progress: Progress) -> Ready:
     # A tag that brings its own drafter keeps it: a second one would be stacked on it.
     if made.drafter is not None and not base.drafters:
         base.check_drafter(made.drafter, made.base)
-        drafter = _digest(made.drafter, progress)
+        drafter = digests.of(made.drafter, progress)
     book = ledger.made(api.url)
     for name in _names(made.name):
         there, ours = entries.get(full(name)), book.get(name)

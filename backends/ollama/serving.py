@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from advisor.errors import AdvisorError, NoBackend, RuntimeFailed
 from backends.base import Verdict
 from backends.ollama import address, log
 from backends.ollama.address import Address
-from backends.ollama.api import Api
+from backends.ollama.api import Api, full
 from backends.ollama.making import Ready
 from backends.ollama.versions import ADVISED, reaches, words
 
@@ -26,18 +28,35 @@ TELLING = 0.15
 """What a difference in speed must be to say that a drafter runs; the child is the same in all else."""
 
 
-def bring_up(api: Api, ready: Ready) -> None:
+def bring_up(api: Api, ready: Ready, tell: Callable[[], None] = lambda: None) -> None:
     """Load the model and see that it is this one, with this drafter, that answers.
 
+    Args:
+        tell: called now and then; what it raises ends this.
+
     Raises:
-        RuntimeFailed: it does not load, or another one answers in its place.
+        RuntimeFailed: it does not load, or another one answers in its place. What was loaded is unloaded then.
     """
-    for _ in range(TRIES):
-        if not _is_up(api, ready):
-            # Children are shared by target whatever their drafter, so what runs on it has to go first.
-            clear(api, ready)
-        api.load(ready.name)
+    if _is_up(api, ready):
         answer(api, ready.name, PROOF_TOKENS)
+    if _is_up(api, ready):
+        return
+    try:
+        _load(api, ready, tell)
+    except BaseException:
+        with contextlib.suppress(AdvisorError):
+            if _is_up(api, ready):
+                clear(api, ready)
+        raise
+
+
+def _load(api: Api, ready: Ready, tell: Callable[[], None]) -> None:
+    for _ in range(TRIES):
+        # Children are shared by target whatever their drafter, so what runs on it has to go first.
+        clear(api, ready)
+        api.load(ready.name, tell)
+        answer(api, ready.name, PROOF_TOKENS)
+        tell()
         if _is_up(api, ready):
             return
     others = ", ".join(each.name for each in api.loaded()) or "none"
@@ -50,7 +69,12 @@ def bring_up(api: Api, ready: Ready) -> None:
 
 def _is_up(api: Api, ready: Ready) -> bool:
     """Whether the child was started for this model, as it is now: the list names the one it was started for."""
-    return any(each.digest == ready.digest and each.name == f"{ready.name}:latest" for each in api.loaded())
+    return any(each.digest == ready.digest and each.name == full(ready.name) for each in api.loaded())
+
+
+def is_listed(api: Api, name: str) -> bool:
+    """Whether a child runs that was started for a model of that name, in whichever form."""
+    return any(each.name == full(name) for each in api.loaded())
 
 
 def clear(api: Api, ready: Ready) -> None:

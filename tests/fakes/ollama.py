@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -204,12 +202,6 @@ class Handler(Answers):
         except Refused as refused:
             self._line({"error": refused.text})
         self._end()
-
-    def _still_there(self) -> None:
-        """Whether the client still listens."""
-        readable, _, _ = select.select([self.connection], [], [], 0)
-        if readable and not self.connection.recv(1, socket.MSG_PEEK):
-            raise BrokenPipeError
 
     def _pull(self) -> None:
         body = self._body()

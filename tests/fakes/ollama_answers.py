@@ -76,7 +76,7 @@ class Answers(Wire):
                 reason = "unload"
             else:
                 try:
-                    children.child(name, body.get("options") or {}, self._until(body))
+                    children.child(name, body.get("options") or {}, self._until(body), self._still_there)
                 finally:
                     self.ollama.flush_log()
                 reason = "load"
@@ -98,7 +98,7 @@ class Answers(Wire):
             waited = time.perf_counter_ns() - since
             try:
                 before = ollama.children.started
-                child, load_ns = ollama.children.child(name, options, self._until(body))
+                child, load_ns = ollama.children.child(name, options, self._until(body), self._still_there)
                 if ollama.children.started > before:
                     load_ns += waited
                 words = ollama.children.words(kind, prompt, options, body)

@@ -6,6 +6,7 @@ Texts that were recorded are replayed; any other prompt gets words of its own. D
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -111,9 +112,11 @@ class Children:
 
     # ---- Loading
 
-    def child(self, name: str, options: dict[str, Any], keep_alive: float) -> tuple[Child, int]:
+    def child(
+        self, name: str, options: dict[str, Any], keep_alive: float, still_there: Callable[[], None] = lambda: None
+    ) -> tuple[Child, int]:
         """The child that answers for a model, and the nanoseconds that loading took: one that runs on the same target
-        with the same options, else a new one."""
+        with the same options, else a new one. Loading ends with what `still_there` raises: the client has gone."""
         manifest = self.library.manifest(name)
         parameters = self.library.parameters(manifest) | options
         check_types(parameters)
@@ -128,18 +131,30 @@ class Children:
             child.expires = keep_alive
             return child, WARM_NS
         drafter = drafts[-1] if drafts and ahead > 0 else None
-        child = self._started(name, manifest, wanted, drafter, keep_alive)
+        child = self._started(name, manifest, wanted, drafter, keep_alive, still_there=still_there)
         self.running[manifest.target] = child
         return child, LOAD_NS
 
-    def _started(self, name: str, manifest: Manifest, options: Placed, drafter: str | None, keep_alive: float) -> Child:
+    def _started(
+        self,
+        name: str,
+        manifest: Manifest,
+        options: Placed,
+        drafter: str | None,
+        keep_alive: float,
+        *,
+        still_there: Callable[[], None],
+    ) -> Child:
         self.running.pop(manifest.target, None)
         self.started += 1
         self._log_start(manifest.target, options, drafter)
         if self.dies_loading:
             self.dies_loading = False
             raise Refused(f"{TERMINATED}{CTX_OTHER}: {CTX_OTHER}", 500)
-        time.sleep(self.load_s)
+        until = time.monotonic() + self.load_s
+        while time.monotonic() < until:
+            still_there()
+            time.sleep(0.01)
         told = facts(self.library.blobs[manifest.target])
         self._check_load(told, drafter)
         self._log_buffers(drafter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -153,6 +155,12 @@ class Wire(BaseHTTPRequestHandler):
         threading.Thread(target=self.ollama.stop, daemon=True).start()
 
     # ---- Reading
+
+    def _still_there(self) -> None:
+        """Whether the client still listens."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        if readable and not self.connection.recv(1, socket.MSG_PEEK):
+            raise BrokenPipeError
 
     def _body(self) -> dict[str, Any]:
         data = self._bytes()

@@ -23,6 +23,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """State and home of its own."""
     monkeypatch.setenv(sessions.STATE, str(tmp_path / "state"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(address.VARIABLE, raising=False)
     monkeypatch.delenv(log.VARIABLE, raising=False)
     yield tmp_path

@@ -89,6 +89,26 @@ def test_stop_ends_the_launch_with_0_and_a_server_that_goes_with_6(ollama: fake.
         assert "does not answer" in (process.stderr.read() if process.stderr else "")
 
 
+@pytest.mark.parametrize("end", ["stop", "interrupt"])
+def test_what_is_still_loading_ends_too(ollama: fake.Ollama, words: list[str], end: str) -> None:
+    """The server gives up what it loads, and what was made for it is gone."""
+    ollama.children.load_s = 60
+    with subprocess.Popen([sys.executable, "-m", "advisor", "launch", *words, "--detach"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        wait_for(lambda: ollama.children.started == 1)
+        assert [each["status"] for each in ask("ps")["sessions"]] == ["starting"]
+        if end == "stop":
+            assert ask("stop", "--remove")["stopped"] == ["target"]
+        else:
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == (6 if end == "stop" else 130)
+    assert "Traceback" not in said and ("target was stopped while it was loading" in said) == (end == "stop")
+    with ollama.turn:
+        assert ollama.children.listed() == [] and models(ollama) == set() and sessions.everything() == []
+    assert ollama.children.started == 1, "nothing loads it again"
+
+
 def test_a_dry_run_prints_both_forms(ollama: fake.Ollama, words: list[str]) -> None:
     done = advisor("launch", *words, "--dry-run")
     assert done.returncode == 0 and models(ollama) == set()

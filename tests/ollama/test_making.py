@@ -10,7 +10,7 @@ import pytest
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.machine import Gpu
 from backends.base import Options
-from backends.ollama import Ollama, derived, ledger
+from backends.ollama import Ollama, derived, digests, ledger
 from backends.ollama.models import Shown
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
@@ -83,6 +83,21 @@ def test_what_was_made_is_used_again(ollama: fake.Ollama, tmp_path: Path) -> Non
     assert ollama.asked("POST /api/create") == 1 and ollama.asked("POST /api/pull") == 1
     posted = f"POST /api/blobs/{files.digest(files.DRAFTER)}"
     assert ollama.asked(posted) == 1, "a blob that is there is not sent"
+
+
+def test_a_file_is_read_once(ollama: fake.Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it changes. Where nothing can be remembered, it is read again."""
+    seen: list[str] = []
+    told = lambda what, _done, _size: seen.append(what)  # noqa: E731
+    path = written(tmp_path, files.WRONG)
+    first = digests.of(path, told)
+    assert first == files.digest(files.WRONG) and set(seen) == {f"reading {path.name}"}
+    seen.clear()
+    assert digests.of(path, told) == first and seen == []
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    assert digests.of(path, told) != first and seen
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    assert digests.of(path, told) == digests.of(path, told)
 
 
 @pytest.mark.parametrize("change", [{"context_tokens": 2048}, {"draft_tokens": 2}, {"sampling": {"temperature": 0.5}}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from advisor.client import Done, joined
 from advisor.demo import collect
 from advisor.errors import RuntimeFailed, UsageError
+from backends.base import Watch
 from backends.ollama import Ollama, log
 from backends.ollama.address import given, parse
 from backends.ollama.api import Api
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
+from tests.launch.conftest import wait_for
 from tests.ollama.conftest import TAG, planned, tagged
 from tests.ollama.test_faults import NAME, QUESTION, attach, started
 
@@ -67,6 +70,30 @@ def test_a_rebuilt_model_is_loaded_anew(backend: Ollama, ollama: fake.Ollama, tm
     assert ollama.children.started == 2
 
 
+def test_stopping_leaves_what_others_run(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
+    """Ours has gone, and another model of the same target has come."""
+    endpoint = backend.start(planned(backend, tagged(tmp_path)))
+    attach(ollama, "theirs", files.RANDOM)
+    with Api(given()) as api:
+        api.unload(endpoint.model)
+        list(api.generate("theirs", prompt="x"))
+    backend.stop(endpoint)
+    assert [child.name for child in ollama.children.listed()] == ["theirs:latest"]
+
+
+def test_a_start_that_is_ended_late_unloads(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
+    """Told to end after it was loaded: it would stay for ever."""
+
+    def told(what: str, _done: int, _size: int | None) -> None:
+        if what.startswith("loading") and ollama.children.listed():
+            raise RuntimeFailed("stopped")
+
+    with pytest.raises(RuntimeFailed, match="stopped"):
+        backend.start(planned(backend, tagged(tmp_path)), Watch(progress=told))
+    assert ollama.children.started == 1 and ollama.children.listed() == []
+    assert f"{NAME}:latest" not in ollama.library.models
+
+
 def test_what_runs_already_is_left_running(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
     backend.start(planned(backend, tagged(tmp_path)))
     backend.start(planned(backend, tagged(tmp_path)))
@@ -88,9 +115,9 @@ def test_another_that_keeps_its_place_is_said(
     attach(ollama, "theirs", files.RANDOM)
     real = Api.load
 
-    def pushed(self: Api, name: str) -> None:
+    def pushed(self: Api, name: str, tell: Callable[[], None]) -> None:
         list(self.generate("theirs", prompt="x", options={"draft_num_predict": 3, "num_ctx": 4096}))
-        real(self, name)
+        real(self, name, tell)
 
     monkeypatch.setattr(Api, "load", pushed)
     with pytest.raises(RuntimeFailed, match="with another model of the same target") as caught:
@@ -115,8 +142,10 @@ def test_acceptance_of_one_answer_is_from_the_log(backend: Ollama, ollama: fake.
 def test_two_answers_at_once_are_not_told_apart(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
     """What the log says of another request in the meantime is not taken for ours."""
     with started(backend, tagged(tmp_path)) as (endpoint, client):
+        before = len((tmp_path / "server.log").read_text())
         events = client.chat(QUESTION, max_tokens=20)
-        first = next(events)  # it is answered by now, and the rest waits to be read
+        first = next(events)
+        wait_for(lambda: "eval time" in (tmp_path / "server.log").read_text()[before:])  # it is answered by now
         with joined(backend, endpoint) as second:
             alone = collect(second.chat(QUESTION, max_tokens=30)).timings
         *_, last = events
