@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import time
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,7 +25,7 @@ from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.live_panel import Figures, LiveLine, LivePanel
 from advisor.tui.widgets.question import Question
 from advisor.tui.widgets.stepper import Choosable, Stepper
-from advisor.tui.widgets.turn import STOPPED, Turn
+from advisor.tui.widgets.turn import FULL, STOPPED, Turn
 
 if TYPE_CHECKING:
     from advisor.tui.live import Live
@@ -90,7 +91,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
     def actions(self) -> ComposeResult:
         yield Forward("Send", action="screen.send")
         yield Button("Stop", compact=True, action="screen.stop", id="stop", disabled=True)
-        yield Button("Endpoint", compact=True, action="screen.endpoint")
+        yield Button("Address", compact=True, action="screen.endpoint")
         yield Button("Leave it running", compact=True, action="app.go('answer')", id="leave")
         yield Button("Stop it", compact=True, action="app.end", id="end")
 
@@ -105,6 +106,9 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         turns = self.query_one("#turns", VerticalScroll)
         turns.mount_all([Turn(said) for said in live.talk.said])
         turns.scroll_end(animate=False)
+        # A full collection of all that is imported stops every frame for a tenth of a second; what is here now stays.
+        gc.collect()
+        gc.freeze()
         self.set_interval(FRAME_S, self.frame)
         self.set_interval(LOOK_S, self.look)
         self.look()
@@ -222,7 +226,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
             return
         self.reply = None
         said = turn.said
-        said.ended = "the context is full" if reason == "length" else ""
+        said.ended = FULL if reason == "length" else ""
         if reply.cancelled:
             said.ended = STOPPED
         elif reply.error is not None:
@@ -290,13 +294,15 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
             forward = self.query_one(Forward)
             forward.label = "Start again" if live.setup is not None else "Send"
             forward.disabled = live.setup is None
+            forward.refresh(layout=True)
             self.notify(error.message, title=f"{live.session.name} is gone", severity="error", markup=False)
         self.draw()
 
     def draw(self) -> None:
         """The figures."""
         if self.live is not None:
-            found = figures(self.live, self.turn.said.timings if self.turn else None, self.stats, self.trouble)
+            said = self.live.talk.said
+            found = figures(self.live, said[-1].timings if said else None, self.stats, self.trouble)
             self.query_one(LivePanel).figures = found
             self.query_one(LiveLine).figures = found
 

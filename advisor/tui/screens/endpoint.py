@@ -30,7 +30,7 @@ class Endpoint(Dialog[Snippet]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="page") as page:
-            page.border_title = "Endpoint"
+            page.border_title = "Address"
             page.border_subtitle = "Enter copies, u the address alone, Esc closes"
             yield Label(self.session.base_url, classes="title", markup=False)
             yield Options(*[one.name for one in self.found], id="offers", compact=True)

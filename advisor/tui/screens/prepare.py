@@ -199,6 +199,7 @@ that it goes on there the next time. If something fails, the button offers what 
         forward = self.query_one(Forward)
         forward.label = label
         forward.disabled = not possible
+        forward.refresh(layout=True)
         if possible and self.is_current:
             forward.focus()
 

@@ -11,12 +11,9 @@ from textual.reactive import reactive
 from advisor.terminal import rate
 from advisor.tui.widgets.drawn import LABEL, Drawn
 from advisor.tui.widgets.shares import in_a_line
-from advisor.tui.widgets.spark import spark
 
 SIDE = 10
 FIGURE = 12
-CURVE = 16
-WIDE = 100
 
 
 class Lane(NamedTuple):
@@ -66,13 +63,14 @@ round was right, the second, and so on.
                 line("", "drafted", kind.drafted, kind.gain, top=top, width=width),
                 accepted(kind.drafted, width),
             ]
+            if self.screen.has_class("-tall"):
+                lines.append(Content(""))
         return Content("\n").join(lines)
 
 
 def line(name: str, side: str, lane: Lane, gain: str, *, top: float, width: int) -> Content:
-    """`Code   drafted  ━━━━━━━━━━━━   78.2 tok/s  1.74 times`, with the curve of its answers where there is room."""
-    curve = CURVE + 2 if width >= WIDE else 0
-    space = max(6, width - LABEL - SIDE - FIGURE - 13 - curve)
+    """`Code   drafted  ━━━━━━━━━━━━   78.2 tok/s  1.74 times`."""
+    space = max(6, width - LABEL - SIDE - FIGURE - 13)
     full = round(space * lane.usual / top) if top else 0
     full = max(1, full) if lane.usual else 0
     colour = "$success" if side == "drafted" else "$primary"
@@ -84,7 +82,6 @@ def line(name: str, side: str, lane: Lane, gain: str, *, top: float, width: int)
         ("━" * full, colour),
         (" " * (space - full)),
         f" {said:>{FIGURE}}",
-        (f"  {spark(lane.rates, CURVE):<{CURVE}}" if curve else "", "$foreground-muted"),
         (f"  {gain}", "bold"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from textual.content import Content
@@ -9,12 +10,17 @@ from textual.reactive import reactive
 
 from advisor.placement import in_words
 from advisor.terminal import rate
+from advisor.tui.widgets.chart import BRAILLE, plotted
 from advisor.tui.widgets.drawn import Drawn
 from advisor.tui.widgets.shares import in_a_line, shares
 from advisor.tui.widgets.spark import spark
 from advisor.tui.words import of_total
 
-SHORT = 12
+SHORT = 8
+HIGH = 3
+"""Lines of the curve."""
+ROOM = 1.15
+"""Above what was fastest."""
 
 
 class Figures(NamedTuple):
@@ -51,7 +57,7 @@ What the server counts: **speed** as the answer comes, how often the drafter's f
         now = self.figures
         lines = [Content.styled(now.name, "bold $primary"), Content("")]
         lines += [title("Speed", f"{rate(now.rate)} tok/s" if now.rate else "", width)]
-        lines.append(Content.styled(spark(now.rates, width) or " ", "$success"))
+        lines += curve(now.rates, width, now.expected_rate or 0.0)
         if now.expected_rate:
             lines.append(Content.styled(f"{rate(now.expected_rate)} tok/s predicted", "$foreground-muted"))
         lines += [
@@ -73,6 +79,14 @@ What the server counts: **speed** as the answer comes, how often the drafter's f
             lines += [Content(""), *Content(now.trouble).stylize("$text-error").wrap(width)]
         low = self.screen.has_class("-low")
         return Content("\n").join([line for line in lines if line or not low])
+
+
+def curve(rates: Sequence[float], width: int, expected: float) -> list[Content]:
+    """The speed lately, over time, from zero up."""
+    shown = list(rates)[-2 * width :]
+    top = ROOM * max([expected, *shown], default=0.0) or 1.0
+    cells = plotted(tuple(enumerate(shown)), 2 * width - 1, top, width, HIGH, dotted=False)
+    return [Content.styled("".join(chr(BRAILLE + cell) if cell else " " for cell in row), "$success") for row in cells]
 
 
 def no_drafts(now: Figures) -> str:
@@ -104,12 +118,15 @@ class LiveLine(Drawn):
         if now.trouble:
             return Content.styled(now.trouble, "$text-error").truncate(width, ellipsis=True)
         parts = [
-            Content.assemble((spark(now.rates, SHORT), "$success"), (f" {rate(now.rate)} tok/s", "bold"))
+            Content.assemble(
+                (spark(now.rates, SHORT, top=2 * max(now.rates, default=0.0)), "$success"),
+                (f" {rate(now.rate)} tok/s", "bold"),
+            )
             if now.rate
             else Content.styled("no answer yet", "$foreground-muted"),
             Content(f"accepted {in_a_line(now.positions[:3])}") if now.positions else Content(""),
             Content(in_words(now.memory)) if now.memory and not now.expected_memory else Content(""),
             Content(of_total(now.memory, now.expected_memory)) if now.memory and now.expected_memory else Content(""),
-            Content(f"context {now.context:,}/{now.context_size:,}"),
+            Content(f"{now.context:,} of {now.context_size:,}"),
         ]
         return Content("  ").join([part for part in parts if part]).truncate(width, ellipsis=True)

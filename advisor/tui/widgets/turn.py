@@ -11,6 +11,9 @@ from textual.widgets.markdown import MarkdownFence, MarkdownStream
 from advisor.commands.chat import timings_words
 from advisor.tui.talk import Said
 
+STOPPED, FULL = "stopped", "the context is full"
+"""Ends that are no faults."""
+
 
 class Fold(Label):
     """`▸ thought for 3 s`: a click unfolds it."""
@@ -72,16 +75,13 @@ class Turn(Vertical):
         words = [said.ended] if said.ended else []
         if said.ended is None:
             words = [] if said.answer or said.thought else ["reading"]
-        elif said.timings is not None and said.timings.predicted_n:
+        elif said.ended in ("", STOPPED, FULL) and said.timings is not None and said.timings.predicted_n:
             words.append(timings_words(said.timings))
         note.update(", ".join(words))
         note.display = bool(words)
-        note.set_class(bool(said.ended) and said.ended != STOPPED, "-wrong")
+        note.set_class(bool(said.ended) and said.ended not in (STOPPED, FULL), "-wrong")
 
     @property
     def codes(self) -> list[str]:
         """The answer's blocks of code, as they are read."""
         return [fence.code for fence in self.query(MarkdownFence)]
-
-
-STOPPED = "stopped"

@@ -1,0 +1,169 @@
+"""The last three steps: what they look like in the middle of things, and that nothing one does in them ends in a
+traceback. After a change that is meant: `pytest tests/tui --snapshot-update`, and look at the pictures."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+import textual
+from textual.pilot import Pilot
+
+from advisor.tui.app import Wizard
+from advisor.tui.live import Live
+from advisor.tui.step import Step
+from tests.tui.drive import drive, press, send, settled, step, text
+from tests.tui.scenes import MACHINE, SCENES, live
+from tests.tui.world import SIZES, wizard
+
+FULL = os.environ.get("ADVISOR_FULL") == "1"
+THEMES = ("advisor-dark", "advisor-light")
+QUICK = [
+    ("fetching", "80x24", "advisor-dark"),
+    ("fetching", "120x36", "advisor-light"),
+    ("failed", "160x45", "advisor-dark"),
+    ("failed", "80x24", "advisor-light"),
+    ("ready", "120x36", "advisor-dark"),
+    ("trying", "80x24", "advisor-light"),
+    ("tried", "80x24", "advisor-dark"),
+    ("tried", "120x36", "advisor-dark"),
+    ("trying", "160x45", "advisor-light"),
+    ("chat", "80x24", "advisor-dark"),
+    ("chat", "120x36", "advisor-light"),
+    ("chat", "160x45", "advisor-dark"),
+    ("chat", "80x24", "ansi-dark"),
+    ("address", "80x24", "advisor-light"),
+    ("leaving", "120x36", "advisor-dark"),
+]
+"""Scene, size, theme."""
+PLACES = ("start", "trial", "chat")
+PRESSES = 2000 if FULL else 60
+KEYS = [
+    *"abcdefghijklmnoprstuvwxyz0123456789 ,.-?/", "enter", "enter", "escape", "tab", "shift+tab", "up", "down", "left",
+    "right", "home", "end", "pageup", "pagedown", "f1", "ctrl+p", "backspace", "delete", "space", "ctrl+a", "ctrl+u",
+    "ctrl+r", "ctrl+y", "ctrl+t", "ctrl+o", "ctrl+l", "ctrl+j", "ctrl+c",
+]  # fmt: skip
+pictures = pytest.mark.skipif(
+    not textual.__version__.startswith("8."), reason="Textual draws a little differently from one major to the next"
+)
+
+
+@pictures
+@pytest.mark.parametrize(("scene", "size", "theme"), QUICK)
+def test_picture(snap_compare: Any, scene: str, size: str, theme: str) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        assert isinstance(pilot.app, Wizard)
+        await settled(pilot)
+        await SCENES[scene](pilot.app, pilot)
+
+    assert snap_compare(wizard(MACHINE, theme=theme), terminal_size=SIZES[size], run_before=before)
+
+
+@pictures
+@pytest.mark.skipif(not FULL, reason="ADVISOR_FULL=1 looks at every scene at every size")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scene", SCENES)
+def test_text(snapshot: Any, scene: str, size: str) -> None:
+    shown = []
+    for theme in THEMES:
+
+        async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+            await SCENES[scene](app, pilot)
+            await settled(pilot)
+            shown.append(text(app))
+            app.live = None
+
+        drive(wizard(MACHINE, theme=theme), script, size=SIZES[size])
+    assert shown[0] == shown[1], "a theme changes colours only"
+    assert shown[0] == snapshot
+
+
+async def arrive(app: Wizard, pilot: Pilot[Any], place: str) -> None:
+    """At a step, with something that runs."""
+    if place == "start":
+        await press(pilot, "s", "enter")
+    else:
+        app.live = live()
+        app.action_go(place)
+    await settled(pilot)
+    assert step(app) == place
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_random_keys(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wizard, "action_quit", quiet)
+    monkeypatch.setattr(Wizard, "exit", lambda self, *_args, **_more: None)
+    monkeypatch.setattr(Wizard, "deliver_screenshot", lambda self, *_args, **_more: None)
+    chance = random.Random(place)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await arrive(app, pilot, place)
+        for count in range(PRESSES):
+            send(app, chance.choice(KEYS))
+            if count % 10 == 0:
+                await settled(pilot)
+            assert app._exception is None
+        await settled(pilot)
+        while not isinstance(app.screen, Step):
+            await press(pilot, "escape")
+        assert text(app).strip()
+        app.settle()
+
+    drive(wizard(MACHINE), script)
+
+
+async def quiet(_app: Wizard) -> None:
+    """In place of leaving."""
+
+
+@pytest.mark.parametrize("scene", ["fetching", "tried", "chat"])
+def test_resize_storm(scene: str) -> None:
+    chance = random.Random(scene)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await SCENES[scene](app, pilot)
+        before = text(app)
+        for _ in range(60 if FULL else 8):
+            await pilot.resize_terminal(chance.randint(20, 200), chance.randint(5, 60))
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        await pilot.pause(0.2)
+        assert text(app).splitlines()[0] == before.splitlines()[0]
+        assert "…" not in text(app)
+        app.live = None
+
+    drive(wizard(MACHINE), script)
+
+
+@pytest.mark.parametrize("scene", ["fetching", "failed", "ready", "tried", "chat"])
+@pytest.mark.parametrize("width", range(80, 161, 8 if FULL else 40))
+def test_nothing_is_cut_between_the_sizes(scene: str, width: int) -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await SCENES[scene](app, pilot)
+        await settled(pilot)
+        shown = text(app)
+        assert "…" not in shown
+        assert "Quit" in shown.splitlines()[-1]
+        assert "palette" in shown.splitlines()[-1]
+        app.live = None
+
+    drive(wizard(MACHINE), script, size=(width, 24 if width < 120 else 40))
+
+
+def test_what_runs_is_no_more_than_its_session() -> None:
+    """A session that ran before the wizard can be talked to; it cannot be tried, because its files are not known."""
+    found = live()
+    joined = Live(session=found.session, backend=found.backend)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        app.live = joined
+        app.action_go("trial")
+        await settled(pilot)
+        assert "was started before the wizard" in text(app)
+        await press(pilot, "enter")
+        assert step(app) == "chat"
+        app.live = None
+
+    drive(wizard(MACHINE), script)
