@@ -20,6 +20,8 @@ from backends.hosted import Hosted
 
 AUTO = "auto"
 PACKAGES = ("torch", "transformers")
+CUDA = ("nvidia", "amd")
+"""Vendors whose cards PyTorch calls `cuda`."""
 
 
 class Transformers(Hosted):
@@ -202,7 +204,8 @@ def _folder(place: Path) -> Path:
 
 
 def _device(options: Options) -> list[str]:
-    """On which device; the best one where nothing is said."""
+    """On which device, where PyTorch would choose another: by itself it takes the first GPU that it is built for."""
     if options.gpu_layers == 0:
         return ["--device", "cpu"]
-    return ["--device", f"cuda:{options.gpus[0].index}"] if options.gpus and options.gpus[0].vendor != "apple" else []
+    card = options.gpus[0] if options.gpus else None
+    return ["--device", f"cuda:{card.index}"] if card and card.index and card.vendor in CUDA else []

@@ -26,9 +26,7 @@ def device() -> str:
     """The best device that this PyTorch knows."""
     import torch  # noqa: PLC0415
 
-    if torch.cuda.is_available():
-        return "cuda:0"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
 
 
 def facts(options: argparse.Namespace) -> dict[str, Any]:
