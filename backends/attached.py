@@ -19,20 +19,23 @@ GRACE = 2.0
 def main() -> None:
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 
+    alone = threading.Event()
+
     def wait() -> None:
         with contextlib.suppress(OSError):
             while os.read(0, 4096):
                 pass
+        alone.set()
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE)
         child.kill()
-        # Workers that a server leaves behind hold its memory; the group is this guard's own.
-        if os.name == "posix" and os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True, name="parent").start()
     code = child.wait()
+    if alone.is_set() and os.name == "posix" and os.getpgrp() == os.getpid():
+        # Workers that a server leaves behind hold its memory; the group is this guard's own.
+        os.killpg(0, signal.SIGKILL)
     if code < 0 and os.name == "posix":
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)

@@ -103,11 +103,9 @@ def end(pid: int) -> None:
     if not hasattr(os, "killpg"):
         _end_tree(pid)
         return
-    for sign, patience in (
-        (signal.SIGTERM, ASKED_S),
-        (signal.SIGTERM, AGAIN_S),
-        (getattr(signal, "SIGKILL", signal.SIGTERM), KILLED_S),
-    ):
+    # Workers without their leader have nobody left to wait for.
+    asked = [(signal.SIGTERM, ASKED_S), (signal.SIGTERM, AGAIN_S)] if pid in members(pid) else []
+    for sign, patience in (*asked, (signal.SIGKILL, KILLED_S)):
         try:
             os.killpg(pid, sign)
         except (ProcessLookupError, PermissionError):
