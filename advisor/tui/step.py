@@ -66,6 +66,11 @@ class Step(Screen[None]):
         self._answered()
 
     @property
+    def is_open(self) -> bool:
+        """False where it was left again before its content was there."""
+        return self in self.app.screen_stack and bool(self.query(ShellLine))
+
+    @property
     def line(self) -> str:
         """The command line that gives what is shown."""
         return self.query_one(ShellLine).line

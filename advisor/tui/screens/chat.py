@@ -97,6 +97,8 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
 
     def on_mount(self) -> None:
         super().on_mount()
+        if not self.is_open:
+            return
         live = self.wizard.live
         if live is None:
             return

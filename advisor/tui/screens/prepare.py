@@ -60,6 +60,8 @@ that it goes on there the next time. If something fails, the button offers what 
 
     def on_mount(self) -> None:
         super().on_mount()
+        if not self.is_open:
+            return
         self.set_interval(FRAME_S, self.look)
         errand = self.wizard.errand
         if errand is None:
@@ -140,7 +142,7 @@ that it goes on there the next time. If something fails, the button offers what 
     def look(self) -> None:
         """Draw how far it is."""
         started = self.wizard.started
-        if started is None or not self.query_one(Stages).display:
+        if started is None or not self.is_open or not self.query_one(Stages).display:
             return
         if started.stage == "loading" and not self.loading_since:
             self.loading_since = time.monotonic()
@@ -221,7 +223,7 @@ def progress(started: Start, loading_since: float) -> Progress:
         files=setup.files if setup else (),
         transfers=tuple(started.transfers.values()),
         loading=started.loading,
-        loading_s=now - loading_since if loading_since else 0.0,
+        loading_s=now - loading_since if loading_since and started.stage == "loading" else 0.0,
         silent_s=now - started.moved_at if started.stage == "fetching" else 0.0,
         stopped=started.over and started.live is None,
     )

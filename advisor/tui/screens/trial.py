@@ -60,6 +60,8 @@ any time; what was measured until then counts.
 
     def on_mount(self) -> None:
         super().on_mount()
+        if not self.is_open:
+            return
         self.set_interval(FRAME_S, self.look)
         live = self.wizard.live
         if live is None:
@@ -123,7 +125,7 @@ any time; what was measured until then counts.
     def look(self) -> None:
         """Draw how far it is."""
         tryout = self.wizard.tryout
-        if tryout is None:
+        if tryout is None or not self.is_open:
             return
         self.query_one(Lanes).kinds = tuple(kind(tryout, name) for name in KINDS)
         self.query_one("#subtitle", Label).update(state(tryout))

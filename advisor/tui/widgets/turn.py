@@ -62,6 +62,8 @@ class Turn(Vertical):
 
     def note(self) -> None:
         """What is said beside the answer."""
+        if not self.query(".note"):
+            return  # taken away again before it was composed
         said = self.said
         fold, thought = self.query_one(Fold), self.query_one(".thought", Static)
         fold.display = bool(said.thought)
