@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from advisor import demo, sessions
+from advisor import cli, demo, sessions
 from backends.base import LaunchPlan, Model, Options
 from backends.ollama import Ollama, address, log
 from tests.fakes import ollama as fake
@@ -74,6 +76,36 @@ def pair(folder: Path) -> Model:
 
 def planned(backend: Ollama, model: Model) -> LaunchPlan:
     return backend.plan(model, Options())
+
+
+class Done(NamedTuple):
+    """What a command came to."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command line, in this process: what was patched holds for it, and it need not be loaded again."""
+
+    def called(*words: str) -> Done:
+        capfd.readouterr()
+        return Done(cli.run(list(words)), *capfd.readouterr())
+
+    return called
 
 
 @pytest.fixture(params=["own", pytest.param("real", marks=pytest.mark.ollama_server)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from advisor import sessions
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
 from tests.launch.conftest import advisor, ask, wait_for
-from tests.ollama.conftest import pair
+from tests.ollama.conftest import Run, pair
+from tests.ollama.test_running import unreadable
 
 ENDS = ("-bare", "-mtp")
 
@@ -40,34 +40,29 @@ def test_from_launch_to_stop(ollama: fake.Ollama, words: list[str]) -> None:
     (listed,) = ask("ps")["sessions"]
     assert listed["status"] == "running" and listed["stats"]["drafter_active"]
     assert listed["port"] == int(ollama.url.rpartition(":")[2])
-
-    answer = ask("run", "target", "What is a drafter?", "--max-tokens", "12")
-    assert answer["text"] and answer["timings"]["draft_n"] and answer["drafter"]["active"]
     said = advisor("run", "target", "What is a drafter?", "--max-tokens", "12", "--stats")
-    assert "accepted" in said.stderr and said.stdout.strip() == answer["text"].strip()
-    talk = advisor_in("chat", "target", text="What is a drafter?\n")
-    assert talk.returncode == 0 and "% accepted" in talk.stderr and "small model says" in talk.stdout
+    assert "accepted" in said.stderr and said.stdout.strip()
 
     stopped = ask("stop", "--remove")
     assert stopped["stopped"] == ["target"] and set(stopped["removed"]) == {f"advisor-target{end}" for end in ENDS}
     assert models(ollama) == set() and ollama.children.listed() == []
-    assert ask("ps")["sessions"] == []
+    assert sessions.everything() == []
 
 
-def test_stop_leaves_what_was_made(ollama: fake.Ollama, words: list[str]) -> None:
-    done = advisor("launch", *words, "--detach")
-    assert done.returncode == 0, done.stderr
+def test_stop_leaves_what_was_made(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
+    done = run("launch", *words, "--detach")
+    assert done.exit_code == 0, done.stderr
     assert "active, " in done.stdout and "% accepted" in done.stdout
-    assert advisor("stop").stdout.strip() == "stopped target"
+    assert run("stop").stdout.strip() == "stopped target"
     assert models(ollama) == {f"advisor-target{end}" for end in ENDS}
-    again = ask("launch", *words, "--detach")
+    again = run("launch", *words, "--detach", "--json").document
     assert again["drafter"]["active"] and ollama.asked("POST /api/create") == 2
 
 
-def test_a_session_whose_server_is_gone_is_dead(ollama: fake.Ollama, words: list[str]) -> None:
-    ask("launch", *words, "--detach")
+def test_a_session_whose_server_is_gone_is_dead(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
+    assert run("launch", *words, "--detach").exit_code == 0
     ollama.stop()
-    assert [each["status"] for each in ask("ps")["sessions"]] == ["dead"]
+    assert [each["status"] for each in run("ps", "--json").document["sessions"]] == ["dead"]
     assert sessions.everything() == []
 
 
@@ -109,66 +104,63 @@ def test_what_is_still_loading_ends_too(ollama: fake.Ollama, words: list[str], e
     assert ollama.children.started == 1, "nothing loads it again"
 
 
-def test_a_dry_run_prints_both_forms(ollama: fake.Ollama, words: list[str]) -> None:
-    done = advisor("launch", *words, "--dry-run")
-    assert done.returncode == 0 and models(ollama) == set()
+def test_a_dry_run_prints_both_forms(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
+    done = run("launch", *words, "--dry-run")
+    assert done.exit_code == 0 and models(ollama) == set()
     assert "FROM " in done.stdout and "DRAFT " in done.stdout and "ollama create advisor-target-mtp" in done.stdout
     assert f"# POST {ollama.url}/api/create" in done.stdout and '"draft_files"' in done.stdout
     shell = subprocess.run(["sh", "-n"], input=done.stdout, text=True, capture_output=True, check=False)
     assert shell.returncode == 0, shell.stderr
-    plan = ask("launch", *words, "--dry-run")
+    plan = run("launch", *words, "--dry-run", "--json").document
     assert plan["base_url"] == f"{ollama.url}/v1" and plan["plan"]["requests"] and not plan["plan"]["argv"]
 
 
-def test_no_drafter(ollama: fake.Ollama, words: list[str]) -> None:
-    made = ask("launch", words[0], *words[3:], "--no-drafter", "--detach")
+def test_no_drafter(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
+    made = run("launch", words[0], *words[3:], "--no-drafter", "--detach", "--json").document
     assert made["drafter"]["active"] is False and made["drafter"]["reason"] == "it was switched off"
     assert models(ollama) == {"advisor-target", "advisor-target-bare"}
 
 
-def test_without_a_log_the_drafter_is_known_by_its_speed(ollama: fake.Ollama, words: list[str]) -> None:
-    done = advisor("launch", *words, "--detach", ADVISOR_OLLAMA_LOG="/nowhere")
-    assert done.returncode == 0, done.stderr
+def test_without_a_log_the_drafter_is_known_by_its_speed_and_nothing_is_counted(
+    run: Run, ollama: fake.Ollama, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch)
+    done = run("launch", *words, "--detach")
+    assert done.exit_code == 0, done.stderr
     assert "active: 1.60 times the speed without it, as measured" in done.stdout
+    assert "not counted: Ollama's log cannot be read" in " ".join(run("ps").stdout.split())
 
 
-def test_a_wrong_drafter_fails_with_words(ollama: fake.Ollama, tmp_path: Path) -> None:
+def test_a_wrong_drafter_fails_with_words(run: Run, ollama: fake.Ollama, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.gguf"
     wrong.write_bytes(files.content(files.WRONG))
-    done = advisor("launch", str(pair(tmp_path).target), "--drafter", str(wrong), "--backend", "ollama", "--json")
-    assert done.returncode == 6 and "width of 96" in json.loads(done.stdout)["error"]["message"]
+    done = run("launch", str(pair(tmp_path).target), "--drafter", str(wrong), "--backend", "ollama", "--json")
+    assert done.exit_code == 6 and "width of 96" in done.document["error"]["message"]
     assert models(ollama) == set() and sessions.everything() == []
 
 
-def test_backends_lists_what_it_has(ollama: fake.Ollama, words: list[str]) -> None:
-    ask("launch", *words, "--detach")
-    found = {each["name"]: each for each in ask("backends")["backends"]}["ollama"]
+def test_backends_lists_what_it_has(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
+    run("launch", *words, "--detach")
+    found = {each["name"]: each for each in run("backends", "--json").document["backends"]}["ollama"]
     assert found["available"] and found["version"] == ollama.version and "drafter" in found["features"]
     held = {each["name"]: each for each in found["held"]}
     assert held["advisor-target-mtp:latest"]["drafter"] is True and held["advisor-target-mtp:latest"]["loaded"]
     assert held["advisor-target-bare:latest"]["drafter"] is False
-    text = advisor("backends").stdout
+    text = run("backends").stdout
     assert "advisor-target-mtp:latest, Q8_0" in text and "with a drafter, loaded" in " ".join(text.split())
 
 
-def test_one_answer_and_gone(ollama: fake.Ollama) -> None:
-    answer = ask("run", "demo", "What is a drafter?", "--backend", "ollama", "--max-tokens", "8")
+def test_one_answer_and_gone(run: Run, ollama: fake.Ollama) -> None:
+    answer = run("run", "demo", "What is a drafter?", "--backend", "ollama", "--max-tokens", "8", "--json").document
     assert answer["text"] and answer["backend"] == "ollama" and answer["drafter"]["active"]
     assert ollama.children.listed() == [] and sessions.everything() == []
 
 
-def test_without_a_log_ps_says_why_nothing_is_counted(ollama: fake.Ollama, words: list[str]) -> None:
-    advisor("launch", *words, "--detach", ADVISOR_OLLAMA_LOG="/nowhere")
-    assert "not counted: Ollama's log cannot be read" in " ".join(
-        advisor("ps", ADVISOR_OLLAMA_LOG="/nowhere").stdout.split()
-    )
-
-
-def test_where_it_does_not_run(ollama: fake.Ollama, words: list[str]) -> None:
+def test_where_it_does_not_run(run: Run, ollama: fake.Ollama, words: list[str]) -> None:
     ollama.stop()
-    done = advisor("launch", *words, "--json")
-    assert done.returncode == 4
-    error = json.loads(done.stdout)["error"]
+    done = run("launch", *words, "--json")
+    assert done.exit_code == 4
+    error = done.document["error"]
     assert error["code"] == "no_backend" and "ollama" in error["message"] and error["hint"]
 
 
@@ -194,8 +186,3 @@ class Launched:
 
 def launched(words: list[str]) -> Launched:
     return Launched(words)
-
-
-def advisor_in(*words: str, text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "advisor", *words], input=text, capture_output=True, text=True,
-                          timeout=60, check=False)  # fmt: skip

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from advisor import catalog, cli
+from advisor import catalog
 from advisor.commands import elsewhere
 from advisor.errors import NoBackend, UsageError
 from advisor.machine import Availability, Machine
@@ -18,10 +18,9 @@ from advisor.request import choose_backend
 from advisor.simulate import parse
 from backends.ollama import Ollama, address
 from tests.fakes import ollama as fake
-from tests.ollama.conftest import TAG, pair
+from tests.ollama.conftest import TAG, Run, pair
 
 HOST = "box.lan"
-Run = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -43,30 +42,6 @@ def machine(tmp_path: Path) -> Path:
 
 def simulated(spec: str) -> Machine:
     return parse(spec, catalog.load())
-
-
-class Done:
-    """What a command came to."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.exit_code, self.stdout, self.stderr = code, out, err
-
-    @property
-    def output(self) -> str:
-        return self.stdout + self.stderr
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command line, in this process: what was patched holds for it."""
-
-    def called(*words: str) -> Done:
-        capfd.readouterr()
-        code = cli.run(list(words))
-        out, err = capfd.readouterr()
-        return Done(code, out, err)
-
-    return called
 
 
 def test_detection_says_that_it_is_elsewhere(remote: fake.Ollama) -> None:
