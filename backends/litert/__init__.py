@@ -40,7 +40,7 @@ class LiteRT(Served):
     health = "/v1/models"
     one_file = True
     waived: Mapping[str, str] = {
-        "stop-strings": "LiteRT-LM's server was not seen with a model",
+        "start": "LiteRT-LM lists imported models only, and loads the one that a request names",
         "errors": "LiteRT-LM answers malformed requests with pages of HTML",
         "context-full": "LiteRT-LM answers malformed requests with pages of HTML",
     }

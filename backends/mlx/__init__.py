@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
 from backends.served import Served
@@ -17,9 +15,6 @@ class Mlx(Served):
 
     name = "mlx"
     multimodal_only = True
-    waived: Mapping[str, str] = {
-        "stop-strings": "mlx-vlm may send the beginning of a stop string",
-    }
 
     def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
         """As `Served.argv`. The context is not bounded: a bounded cache forgets its beginning.

@@ -110,9 +110,18 @@ class Handler(BaseHTTPRequestHandler):
         elif "dies-first" in FAULTS:
             self.die()
         elif prompt >= self.fake.context:
-            self.answer(400, {"error": {"message": f"maximum context length is {self.fake.context}", "code": 400}})
+            self.answer(
+                400,
+                {
+                    "error": {
+                        "message": f"maximum context length is {self.fake.context}",
+                        "code": 400,
+                        "type": "BadRequestError",
+                    }
+                },
+            )
         elif self.fake.name == "mlx" and body["model"] != self.fake.model:
-            self.answer(400, {"error": {"message": "the model cannot be loaded"}})
+            self.answer(400, {"error": {"message": "the model cannot be loaded", "type": "BadRequestError"}})
         else:
             self.chat(body, prompt)
 
