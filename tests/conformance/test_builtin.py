@@ -10,13 +10,22 @@ import pytest
 
 from advisor import sessions
 from backends.base import Backend, Model, load
+from backends.conformance import serving
 from backends.ollama import address, log
 from tests.conformance.example import Example
+from tests.engine.conftest import FULL
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
 from tests.ollama.conftest import TAG, tagged
 
 pytest_plugins = ["backends.conformance.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that nobody waits for are as long as has to be."""
+    if not FULL:
+        monkeypatch.setattr(serving, "LONG_S", 0.5)
 
 
 def needed(name: str) -> Backend:

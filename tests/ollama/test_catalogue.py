@@ -15,8 +15,8 @@ from advisor.simulate import parse
 from tests.engine import random_pair
 from tests.fakes import ollama as fake
 from tests.fakes.hub import Hub, serve
-from tests.launch.conftest import advisor, ask
-from tests.ollama.conftest import TAG
+from tests.launch.conftest import advisor
+from tests.ollama.conftest import TAG, Run
 from tests.ollama.test_faults import NAME
 
 FULL = f"{NAME}:latest"
@@ -48,11 +48,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ollama: fake.Ollama) ->
         yield made
 
 
-def test_from_one_command_to_nothing_left(ollama: fake.Ollama, hub: Hub, box: Path, tmp_path: Path) -> None:
+def test_from_one_command_to_nothing_left(run: Run, ollama: fake.Ollama, hub: Hub, box: Path, tmp_path: Path) -> None:
     drafter = f"sha256:{hashlib.sha256((tmp_path / 'drafter').read_bytes()).hexdigest()}"
     words = ("26b", "--backend", "ollama", "--quant", "QAT-Q4_0", "--context", "4096", "--machine", str(box))
 
-    planned = ask("launch", *words, "--dry-run")
+    planned = run("launch", *words, "--dry-run", "--json").document
     assert f"FROM {TAG}" in planned["plan"]["command"] and ollama.library.models == {}
 
     launched = advisor("launch", *words, "--detach", "--json")
@@ -73,18 +73,18 @@ def test_from_one_command_to_nothing_left(ollama: fake.Ollama, hub: Hub, box: Pa
     (child,) = ollama.children.listed()
     assert (child.name, child.drafter, child.context) == (FULL, drafter, 4096)
 
-    (listed,) = ask("ps")["sessions"]
+    (listed,) = run("ps", "--json").document["sessions"]
     assert (listed["name"], listed["status"]) == ("26b", "running") and listed["stats"]["drafter_active"]
-    answer = ask("run", "26b", "What is a drafter?", "--max-tokens", "12")
+    answer = run("run", "26b", "What is a drafter?", "--max-tokens", "12", "--json").document
     assert answer["text"] and answer["backend"] == "ollama" and answer["drafter"]["active"]
     talk = advisor("chat", "26b", stdin="What is a drafter?\n")
     assert talk.returncode == 0 and talk.stdout.strip() and "% accepted" in talk.stderr
     assert ollama.children.started == 1, "one child answered all of it"
 
-    again = ask("launch", *words, "--detach")
+    again = run("launch", *words, "--detach", "--json").document
     assert again["model"] == NAME and ollama.asked("POST /api/create") == 1 and len(hub.asked) == 1
-    assert ask("stop", again["name"])["stopped"] == [again["name"]]
+    assert run("stop", again["name"], "--json").document["stopped"] == [again["name"]]
 
-    assert ask("stop", "26b", "--remove")["removed"] == [NAME]
+    assert run("stop", "26b", "--remove", "--json").document["removed"] == [NAME]
     assert set(ollama.library.models) == {TAG}, "what was pulled stays"
     assert drafter not in ollama.library.blobs and ollama.children.listed() == [] and sessions.everything() == []

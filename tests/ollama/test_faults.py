@@ -232,10 +232,10 @@ def test_fields_that_nobody_knows(backend: Ollama, ollama: fake.Ollama, tmp_path
 
 
 def test_a_slow_first_load(backend: Ollama, ollama: fake.Ollama, tmp_path: Path) -> None:
-    ollama.children.load_s = 1.5
+    ollama.children.load_s = 0.4
     since = time.monotonic()
     with started(backend, tagged(tmp_path)) as (_, client):
-        assert time.monotonic() - since > 1.5 and collect(client.chat(QUESTION)).text
+        assert time.monotonic() - since > 0.4 and collect(client.chat(QUESTION)).text
     assert ollama.children.started == 1, "nothing was loaded twice"
 
 
