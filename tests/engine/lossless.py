@@ -111,12 +111,15 @@ def reading_noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) 
     """The largest difference of a score after reading the prompt whole, in pieces, and as drafting leaves it behind.
 
     Another program reads it in other pieces, and in a conversation the cache holds what was verified in rows, others
-    rolled back: it differs in its last digits, and so does every score after it.
+    rolled back, and what was read as the beginning of a longer prompt, by the kernels for many rows: it differs in its
+    last digits, and so does every score after it.
     """
     target = engine.target
 
-    def scores(begin: int, rows: int, rejected: int) -> np.ndarray:
-        found = target.prefill(prompt[:begin])
+    def scores(begin: int, rows: int, rejected: int, *, longer: bool = False) -> np.ndarray:
+        beyond = max(0, target.context.micro_batch - begin) if longer else 0
+        found = target.prefill([*prompt[:begin], *[7] * beyond])
+        target.keep(begin)
         for at in range(begin, len(prompt), rows):
             piece = prompt[at : at + rows]
             found = target.step([*piece, *[7] * rejected])[len(piece) - 1 : len(piece)]
@@ -128,6 +131,7 @@ def reading_noise(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) 
     others = [
         scores(max(1, len(prompt) // 2), 16, 0),
         *(scores(1, rows, rejected) for rows, rejected in ((2, 1), (3, 2))),
+        *(scores(begin, 16, 0, longer=True) for begin in {min(4, len(prompt) - 1), len(prompt) // 2} if begin > 0),
     ]
     return float(max(np.abs(whole - other).max() for other in others))
 
