@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
+import signal
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -109,6 +112,14 @@ class Wizard(App[Argv]):
         self.look()
         if self.complaint is not None:
             notify(self, self.complaint)
+        self.heed_signals()
+
+    def heed_signals(self) -> None:
+        """A closed terminal, or whoever ends this: what is under way is stopped, what runs already goes on."""
+        for name in ("SIGHUP", "SIGTERM"):
+            # Not every system has them, and only the main thread may listen.
+            with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+                asyncio.get_running_loop().add_signal_handler(getattr(signal, name), self.leave)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Tokens that the themes of the terminal's own sixteen colours lack."""

@@ -146,7 +146,7 @@ def test_by_mouse() -> None:
     assert not sessions.everything()
 
 
-@pytest.mark.parametrize("stage", ["loading", "asking", "trial", "chat"])
+@pytest.mark.parametrize("stage", ["loading", "asking", "trial", "chat"] if FULL else ["loading", "chat"])
 def test_killed_at_each_step(stage: str) -> None:
     """The message says so, nothing is left, and it can be started again."""
 
@@ -197,7 +197,7 @@ def test_killed_at_each_step(stage: str) -> None:
     assert not sessions.everything()
 
 
-@pytest.mark.parametrize("stage", ["deciding", "loading", "asking"])
+@pytest.mark.parametrize("stage", ["deciding", "loading", "asking"] if FULL else ["loading"])
 def test_cancelled_at_each_stage_leaves_nothing(stage: str) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await press(pilot, "d")
