@@ -182,8 +182,8 @@ class Ollama(Backend):
             return counters.stats(where, api.show(endpoint.model).target)
 
     def gone(self, endpoint: Endpoint) -> bool:
-        """Whether its server no longer answers."""
-        return address.version(address.of(endpoint.base_url)) is None
+        """Whether nothing listens there any more: a server that computes with all cores may be slow to answer."""
+        return not address.listens(address.of(endpoint.base_url))
 
     def cause(self, endpoint: Endpoint) -> AdvisorError:
         """Why an endpoint no longer answers."""

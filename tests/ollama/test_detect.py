@@ -14,6 +14,7 @@ import pytest
 from advisor import checks
 from advisor.commands.detect import backend_text
 from advisor.errors import NoBackend, UsageError
+from backends.base import Endpoint
 from backends.ollama import Ollama, address, versions
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
@@ -157,6 +158,9 @@ def test_a_host_that_swallows_everything_costs_little(monkeypatch: pytest.Monkey
         since = time.monotonic()
         assert not Ollama().detect().available
         assert time.monotonic() - since < 1.0
+        url = f"http://127.0.0.1:{silent_one.getsockname()[1]}/v1"
+        slow = Endpoint(base_url=url, model="x", backend="ollama", pid=0, name="x")
+        assert not Ollama().gone(slow), "it may be computing"
 
 
 def test_what_it_has(ollama: fake.Ollama, tmp_path: Path) -> None:
