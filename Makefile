@@ -5,13 +5,20 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test lint install setup clean
+.PHONY: run test test-runtimes lint install setup clean
 
 run: setup
 	@$(BIN)/advisor demo
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The runtimes that read checkpoints, for real, in an environment of their own: PyTorch is large. A smaller one without
+# CUDA: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-runtimes
+test-runtimes:
+	$(MAKE) setup VENV=.venv-runtimes
+	.venv-runtimes/bin/python -m pip install --quiet --editable '.[dev,transformers]'
+	ADVISOR_RUNTIMES=1 .venv-runtimes/bin/python -m pytest tests/transformers tests/runtimes
 
 lint: setup
 	$(BIN)/ruff check .
