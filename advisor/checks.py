@@ -126,7 +126,7 @@ def decode(backend: Backend) -> Check:
     """A short answer of the embedded pair, in a process of its own: an illegal instruction ends that one only."""
     name = f"{backend.name} decodes"
     try:
-        plan = backend.plan(demo.pair(), Options(port=sessions.free_port()))
+        plan = backend.plan(demo.pair(), Options(port=sessions.any_port()))
         with running(backend, plan) as client:
             question = [{"role": "user", "content": demo.QUESTION}]
             timings = demo.collect(client.chat(question, temperature=0, max_tokens=TOKENS)).timings

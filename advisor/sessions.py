@@ -312,6 +312,11 @@ def free_port(taken: Container[int] = ()) -> int:
     for port in range(FIRST_PORT, LAST_PORT + 1):
         if port not in taken and can_bind(port):
             return port
+    return any_port()
+
+
+def any_port() -> int:
+    """A port of the loopback address that nobody has, nor is about to take: for what is not talked to by hand."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

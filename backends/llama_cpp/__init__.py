@@ -85,7 +85,7 @@ class LlamaCpp(Backend):
             RuntimeFailed: a file is wrong, or the server did not come up.
         """
         from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
-        from advisor.sessions import free_port  # noqa: PLC0415
+        from advisor.sessions import any_port  # noqa: PLC0415
         from backends.llama_cpp.server import Server  # noqa: PLC0415
 
         path = binary.find()
@@ -93,7 +93,7 @@ class LlamaCpp(Backend):
             raise NoBackend("llama-server is not installed", hint=HINT)
         if not plan.options.port:
             # The server would choose one itself, and tell it nobody but its log.
-            plan = self.plan(plan.model, msgspec.structs.replace(plan.options, port=free_port()))
+            plan = self.plan(plan.model, msgspec.structs.replace(plan.options, port=any_port()))
         header, drafter = gguf.pair(plan.model.target, plan.model.drafter)
         if drafter is not None and (reason := binary.probe(path).unfit(header.embedding_length)):
             raise NoBackend(reason, hint=f"update it, or launch with --no-drafter: {HINT}")
