@@ -86,7 +86,7 @@ def test_plan_is_the_whole_command(backend, model):
     assert plan.argv[1:4] == ("-P", "-m", "backends.pytorch.server")
     assert f"--target {model.target} --drafter {model.drafter} --draft-tokens 3" in words
     assert words.endswith("--context 4096 --name tiny --host 127.0.0.1 --port 8000 --threads 2 --device cpu")
-    assert plan.environment == {"HF_HUB_OFFLINE": "1"}
+    assert plan.environment == {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
     assert plan.command == words
 
 
