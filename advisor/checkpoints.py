@@ -369,6 +369,12 @@ def _complete(repo: str) -> bool:
     return all((folder / name).is_file() for name in named)
 
 
+def plain(setup: Setup) -> Setup:
+    """The same without the drafter."""
+    model = msgspec.structs.replace(setup.model, drafter=None, draft_tokens=0)
+    return msgspec.structs.replace(setup, model=model, drafter_reason="it was switched off")
+
+
 def lines(setup: Setup) -> list[str]:
     """What is to be fetched, for those who read the plan."""
     return [

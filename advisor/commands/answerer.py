@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import demo, gguf, launching, pairing, sessions
+from advisor import checkpoints, demo, gguf, launching, pairing, sessions
 from advisor.client import Client, Done, Text, Timings, joined, running
 from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_session
 from advisor.commands.run import AUTO, usable
@@ -84,12 +84,17 @@ def answerer(order: Order, prompt: str, max_tokens: int | None) -> Iterator[Answ
             backend, extra = usable(session.backend), _request(order, session)
             with joined(backend, session.endpoint) as client:
                 yield Answerer(client, backend, session.model, session.draft_tokens, extra)
-        elif order.model in (None, DEMO) or launching.is_file(order.model or ""):
+        elif not checkpoints.reads(order.backend) and _by_file(order.model):
             with _of_files(order, prompt, max_tokens) as found:
                 yield found
         else:
             with _of_catalogue(order, tokens_for(prompt, max_tokens)) as found:
                 yield found
+
+
+def _by_file(model: str | None) -> bool:
+    """Whether MODEL needs no catalogue: the demo, or a file."""
+    return model in (None, DEMO) or launching.is_file(model or "")
 
 
 # ---- A session that runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,10 +146,33 @@ def command(
     fetch(setup)
     for line in _other_hosts(launching.planned(runner, setup)):
         click.echo(line, err=True)
-    with ended_by_signals(), opened(runner, setup) as (session, proof):
+    with ended_by_signals():
+        if _served(runner, setup, as_json=as_json):
+            _served(runner, checkpoints.plain(setup), as_json=as_json)
+
+
+def _served(runner: Backend, setup: Setup, *, as_json: bool) -> bool:
+    """Start it, show it, and stay with it; whether it is to be started again without its drafter."""
+    with opened(runner, setup) as (session, proof):
         show(setup, session, proof, as_json=as_json)
-        if not detach:
+        if useless(proof):
+            words = "nothing that the drafter proposes is right: it only costs time, and may be another model's"
+            click.echo(f"warning: {words}\n  try: {_without(setup)}", err=True)
+            if not setup.options.detached and sys.stdin.isatty() and click.confirm("Start again without it?", err=True):
+                return True
+        if not setup.options.detached:
             launching.attend(runner, session)
+    return False
+
+
+def useless(proof: Proof) -> bool:
+    """Whether drafts were made in the proof, and none was right."""
+    return proof.drafted > 0 and proof.accepted == 0
+
+
+def _without(setup: Setup) -> str:
+    name = setup.order.model if setup.order and setup.order.model else setup.model.name
+    return f"advisor launch {shell.quoted([name])} --backend {setup.backend} --no-drafter"
 
 
 def parse_hosts(text: str | None) -> tuple[str, ...]:

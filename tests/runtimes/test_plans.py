@@ -1,0 +1,77 @@
+"""What `advisor launch --dry-run` prints for runtimes that are not installed: whole and current command lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from advisor import checkpoints, launching
+from advisor.commands.launch import parse_hosts, useless
+from advisor.errors import NoBackend, UsageError
+from advisor.launching import Order, Proof
+from advisor.simulate import parse
+from backends.base import LaunchPlan, load
+
+
+def plan(spec: str, **order) -> LaunchPlan:
+    from advisor import catalog
+
+    setup = launching.configure(Order(machine=parse(spec, catalog.load()), **order), strict=False)
+    return launching.planned(load(setup.backend), setup, port=8000)
+
+
+def test_vllm_divides_among_the_fewest_cards_that_hold_it() -> None:
+    argv = plan("4x RTX 3090, 128GB", model="31b", backend="vllm", quant="BF16").argv
+    assert argv[:3] == ("vllm", "serve", "google/gemma-4-31B-it")
+    assert argv[argv.index("--tensor-parallel-size") + 1] == "4"
+    one = plan("H100 SXM, 256GB", model="31b", backend="vllm").argv
+    assert "--tensor-parallel-size" not in one
+    assert '"model":"google/gemma-4-31B-it-assistant"' in one[one.index("--speculative-config") + 1]
+
+
+def test_each_host_has_its_command() -> None:
+    made = plan("2x RTX 3090, 128GB", model="31b", backend="vllm", quant="BF16", hosts=("a", "b"))
+    assert list(made.hosts) == ["b"]
+    assert made.argv[-6:] == ("--nnodes", "2", "--node-rank", "0", "--master-addr", "a")
+    assert "--node-rank 1 --master-addr a --headless" in made.hosts["b"]
+    assert made.argv[made.argv.index("--tensor-parallel-size") + 1] == "4"
+
+
+def test_no_pipeline_with_the_drafter() -> None:
+    with pytest.raises(UsageError, match="pipeline parallelism"):
+        plan("H100 SXM, 256GB", model="12b", backend="vllm", extra=("--pipeline-parallel-size=2",))
+
+
+def test_sglang_and_mlx_count_one_more_than_the_drafts() -> None:
+    flags = plan("H100 SXM, 256GB", model="31b", backend="sglang", draft_tokens=3).argv
+    assert flags[flags.index("--speculative-num-draft-tokens") + 1] == "4"
+    block = plan("M3 Max 64GB", model="e4b", backend="mlx", draft_tokens=3).argv
+    assert block[block.index("--draft-block-size") + 1] == "4"
+
+
+def test_litert_has_the_small_ones_only() -> None:
+    assert '"speculative_decoding":true' in plan("cpu, 16GB", model="e2b", backend="litert").command
+    with pytest.raises(UsageError, match="no checkpoint of 31b"):
+        plan("cpu, 16GB", model="31b", backend="litert")
+
+
+@pytest.mark.parametrize("text", ["a", "a,a", "a,", "a,-b", "a, b c"])
+def test_hosts_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_hosts(text)
+
+
+def test_nothing_is_recommended_for_them() -> None:
+    from advisor import catalog
+    from advisor.ranking import Request, rank
+
+    with pytest.raises(NoBackend, match="GGUF"):
+        rank(Request(backend="vllm"), parse("cpu, 16GB", catalog.load()), catalog.load())
+
+
+def test_a_drafter_that_is_never_right_is_said_to_be() -> None:
+    proof = Proof(
+        active=True, drafted=60, accepted=0, acceptance=0.0, tokens_per_step=1.0, tokens_per_s=9.0, memory_bytes=None,
+        reason="",
+    )  # fmt: skip
+    assert useless(proof)
+    assert checkpoints.reads("vllm")
