@@ -129,7 +129,6 @@ class Client:
         except httpx.HTTPError as error:
             raise self._cause() from error
 
-
     def noticed(self, chunk: Mapping[str, Any]) -> None:
         """Told of every chunk of a stream as it came, for dialects that count by other fields."""
 

@@ -62,7 +62,9 @@ def show(document: Document, console: Console | None = None) -> None:
         step.add_row("Next step", document.next_step.reason)
         print_trimmed(out, step)
         out.print()
-    label = "To run it there  " if document.machine.simulated else "To run it  "
+    label = "To run it there" if document.machine.simulated else "To run it"
+    # On a line of its own where it would break: it is to be copied.
+    label += "  " if len(label) + len(pick.command) + 2 <= out.width else "\n"
     out.print(Text.assemble((label, "dim"), (pick.command, "bold")), soft_wrap=True)
     out.print()
 
