@@ -125,7 +125,8 @@ def probe(path: Path) -> Binary:
         found = msgspec.structs.replace(found, devices=_devices(path, found.options), asked=time.time())
     else:
         return found
-    _keep(kept, known | {str(path): found})
+    here = {name: one for name, one in known.items() if os.path.exists(name)}  # noqa: PTH110 - a Path for each is slow
+    _keep(kept, here | {str(path): found})
     return found
 
 
