@@ -74,7 +74,15 @@ async def ask(app: Wizard, pilot: Pilot[Any], question: str) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if "backends.native" in " ".join(one.cmdline())]
+    return [one for one in psutil.Process().children(recursive=True) if "backends.native" in line(one)]
+
+
+def line(process: psutil.Process) -> str:
+    """Its command line; nothing of one that has ended, collected or not."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_by_keyboard() -> None:
