@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,9 +158,7 @@ def _counted(backend: Backend, endpoint: Endpoint) -> Stats | None:
 def _why_plain(backend: Backend, session: Session, reason: str) -> str:
     if not session.drafter:
         return reason or "none was given"
-    # Backends that can tell from their log do; the interface does not ask it of the others.
-    asked: Callable[[Endpoint], str] | None = getattr(backend, "why_plain", None)
-    return asked(session.endpoint) if asked else "plain decoding is faster here, as measured while answering"
+    return backend.why_plain(session.endpoint)
 
 
 def remember(setup: Setup, session: Session, proof: Proof) -> None:
