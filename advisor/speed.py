@@ -33,6 +33,7 @@ from advisor.footprint import (
     local_kv_elements,
 )
 from advisor.machine import Gpu, Machine, Record
+from advisor.pace import Pace
 from advisor.placement import Placement, usable_gpus
 from advisor.profile import Architecture, Device, Drafter, DrafterFile
 from advisor.speculation import Plan
@@ -167,6 +168,8 @@ class Stage(Record, frozen=True, kw_only=True):
     row_cost: float = 0.0
     flops: float
     arithmetic_per_s: float = 0.0
+    pace: Pace | None = None
+    """What it was timed at: its rates are by it already."""
 
 
 class Reads(Record, frozen=True, kw_only=True):
@@ -182,10 +185,10 @@ class Reads(Record, frozen=True, kw_only=True):
 
 
 class Evidence(Record, frozen=True, kw_only=True):
-    """What a speed rests on besides the formula. `kin`: measured itself, or only a relative. `reason`: in words.
-    `formula_*`: what the formula alone says, tokens per second."""
+    """What a speed rests on besides the formula. `kin`: measured itself, or only a relative, or this machine's steps.
+    `reason`: in words. `formula_*`: what the formula alone says, tokens per second."""
 
-    kin: Literal["measured", "relative"]
+    kin: Literal["measured", "relative", "calibrated"]
     reason: str
     date: str
     shared: bool = False
@@ -216,7 +219,7 @@ class Speed(Record, frozen=True, kw_only=True):
 
 class Setup(Record, frozen=True, kw_only=True):
     """What is predicted: a placed configuration on a machine. `runtime`: `vulkan`, `rocm`, `mlx` or `vllm` where
-    known."""
+    known. `pace`: what its processor was timed at."""
 
     architecture: Architecture
     weights: Weights
@@ -227,6 +230,7 @@ class Setup(Record, frozen=True, kw_only=True):
     depth_tokens: int = DEFAULT_DEPTH
     context_tokens: int = DEFAULT_DEPTH
     runtime: str = ""
+    pace: Pace | None = None
 
 
 def predict(
@@ -326,7 +330,7 @@ def stages(setup: Setup) -> tuple[Stage | None, Stage | None]:
     mode = setup.placement.mode
     gpu = gpu_stage(setup.machine, setup.devices, setup.runtime) if mode != "cpu" else None
     cpu = cpu_stage(setup.machine) if mode != "gpu" else None
-    return gpu, cpu
+    return gpu, paced(cpu, setup.pace) if cpu and setup.pace else cpu
 
 
 def step_seconds(
@@ -348,12 +352,35 @@ def stage_seconds(stage: Stage, reads: Reads, architecture: Architecture, rows: 
     fixed = reads.layers * (stage.layer_s + (stage.expert_layer_s if architecture.experts else 0.0))
     cache = reads.cache * (1 + (rows - 1) * speculation.CACHE_ROW_COST) / stage.cache_per_s
     if stage.arithmetic_per_s:
-        effort = speculation.processor_cost(rows, reads.repacked)
-        dense = both_limits(stage.weights_per_s, stage.arithmetic_per_s / effort)
-        experts = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
-        return fixed + cache + reads.dense / dense + reads.experts * woken / experts
+        single = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
+        return fixed + cache + reads.dense / single * rows_cost(stage, reads, rows) + reads.experts * woken / single
     dense_bytes = reads.dense * speculation.smooth_cost(stage.row_cost)(rows)
     return fixed + cache + (dense_bytes + reads.experts * woken) / stage.weights_per_s
+
+
+def rows_cost(stage: Stage, reads: Reads, rows: int) -> float:
+    """Of reading the dense weights on a processor for so many rows, relative to one row: as it was timed here, where it
+    was, for the share of the weights that such kernels take."""
+
+    def effort(repacked: float) -> float:
+        tighter = stage.arithmetic_per_s / speculation.processor_cost(rows, repacked)
+        return single / both_limits(stage.weights_per_s, tighter)
+
+    single = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
+    if stage.pace is None:
+        return effort(reads.repacked)
+    return reads.repacked * stage.pace.cost(rows, effort(1.0)) + (1 - reads.repacked) * effort(0.0)
+
+
+def paced(stage: Stage, pace: Pace) -> Stage:
+    """The processor as it was timed: whichever limits it, weights go by so many times as fast."""
+    factor = pace.factor(stage.layer_s, both_limits(stage.weights_per_s, stage.arithmetic_per_s))
+    return msgspec.structs.replace(
+        stage,
+        weights_per_s=stage.weights_per_s * factor,
+        arithmetic_per_s=stage.arithmetic_per_s * factor,
+        pace=pace,
+    )
 
 
 def both_limits(memory: float, arithmetic: float) -> float:
