@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -24,3 +27,33 @@ def birth(pid: int) -> str:
         return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.6f}"
     except psutil.Error:
         return ""
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that run; those that have ended and wait to be collected do not. Empty where systems
+    have no groups."""
+    import psutil  # noqa: PLC0415
+
+    found = []
+    for pid in psutil.pids() if hasattr(os, "getpgid") else ():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def marks(group: int) -> tuple[str, ...]:
+    """The processes of a group, each as `pid:birth`."""
+    return tuple(f"{pid}:{born}" for pid in members(group) if (born := birth(pid)))
+
+
+def left(group: int, known: Iterable[str]) -> list[int]:
+    """Those of the marked processes that still run in that group. While there is one, the group's number belongs to
+    nobody else."""
+    found = []
+    for mark in known:
+        pid, _, born = mark.partition(":")
+        with contextlib.suppress(OSError, ValueError):
+            if birth(int(pid)) == born and os.getpgid(int(pid)) == group:
+                found.append(int(pid))
+    return found

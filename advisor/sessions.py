@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
-from advisor.processes import birth
+from advisor.processes import birth, left, marks
 from backends.base import Backend, Endpoint, LaunchPlan, load
 
 STATE = "GEMMA_ADVISOR_STATE"
@@ -37,7 +37,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint and the process behind it. `birth` tells the process from a later one with the same id.
 
     While it is `starting`, the process is the advisor that starts it, and the server from when there is one; `starter`
-    is that advisor, as `pid:birth`. `stopping`: it was told to end.
+    is that advisor, as `pid:birth`. `stopping`: it was told to end. `group`: all the processes that the server
+    consisted of when it began to answer, as `pid:birth`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     detached: bool = False
     api_key: str = ""
     starter: str = ""
+    group: tuple[str, ...] = ()
 
     @property
     def spawned(self) -> bool:
@@ -120,8 +122,8 @@ def running() -> list[Session]:
 
 
 def stoppable() -> list[Session]:
-    """The sessions that have a server, whether it answers yet or not."""
-    return [session for session in living() if session.spawned]
+    """The sessions that have a server, whether it answers yet or not, or of which something is left."""
+    return [session for session in everything() if session.spawned and (is_alive(session) or remains(session))]
 
 
 def find(name: str | None = None, *, among: Callable[[], list[Session]] | None = None) -> Session:
@@ -165,6 +167,11 @@ def is_alive(session: Session) -> bool:
     if not session.pid:
         return not load(session.backend).gone(session.endpoint)
     return birth(session.pid) == session.birth
+
+
+def remains(session: Session) -> list[int]:
+    """What is left of a server whose first process has gone: workers that hold its memory."""
+    return [] if not session.pid or is_alive(session) else left(session.pid, session.group)
 
 
 def _settled(session: Session) -> Session:
@@ -245,6 +252,7 @@ def _become(session: Session, endpoint: Endpoint, status: Literal["starting", "r
         drafter=endpoint.drafter,
         draft_tokens=session.draft_tokens if endpoint.drafter else 0,
         api_key=endpoint.api_key or "",
+        group=marks(pid) if endpoint.pid and status == "running" else (),
     )
     with _locked():
         _write(session)
@@ -260,12 +268,12 @@ def forget(session: Session) -> None:
 
 
 def end(session: Session, backend: Backend | None = None) -> None:
-    """Stop the session's process, if it is still the same, and forget it.
+    """Stop the session's process, if it is still the same, with all that is left of it, and forget it.
 
     Args:
         backend: the one that started it, where it is this process's; another one of its kind otherwise.
     """
-    if session.spawned and is_alive(session):
+    if session.spawned and (is_alive(session) or remains(session)):
         with _locked():
             # So that whoever waits for it knows that it did not die.
             _write(msgspec.structs.replace(session, status="stopping"))
@@ -286,17 +294,17 @@ def clear() -> list[Session]:
 
 
 def _cleared() -> list[Session]:
-    left = []
+    kept = []
     for path in folder().glob(f".*{HALF}"):
         # Nobody writes while the lock is held: whoever began this one died of it.
         path.unlink(missing_ok=True)
     for session in everything():
         # Whoever runs it in the foreground still wants to know why it died, and clears it away himself.
-        if is_alive(session) or (not session.detached and _starter_lives(session)):
-            left.append(session)
+        if is_alive(session) or (not session.detached and _starter_lives(session)) or remains(session):
+            kept.append(session)
         else:
             _path(session.name).unlink(missing_ok=True)
-    return left
+    return kept
 
 
 def _free_name(name: str, taken: set[str]) -> str:

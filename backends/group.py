@@ -1,7 +1,7 @@
-"""The process group of a foreign server: started in a session of its own, and ended whole.
+"""The process group of a server: started in a session of its own, and ended whole.
 
-Servers of this kind ignore SIGTERM while they start, and leave workers behind that hold the memory when their leader is
-killed; so the group is asked twice, then killed, and looked for until none of it is left.
+A server may leave workers behind that hold the memory when it is killed itself; so the group is asked, then killed, and
+looked for until none of it is left.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from pathlib import Path
 import psutil
 
 from advisor.errors import RuntimeFailed
-from backends.native.process import HELD, let_go
+from advisor.processes import members
 
 GRACE = 1.0
-ASKED_S, AGAIN_S, KILLED_S = 6.0, 4.0, 5.0
-"""Seconds after the first and the second SIGTERM, and after SIGKILL."""
-POLL_S = 0.05
-ATTACHED = Path(__file__).parent / "attached.py"
+"""Seconds that a process has to show that it died, or to go after being asked."""
+SLOW = (6.0, 4.0)
+"""The same for Python servers, asked twice: they ignore the first SIGTERM while they start."""
+KILLED_S = 5.0
+POLL_S = 0.02
+WINDOWS_S = 3.0
+ATTACHED, HELD = (Path(__file__).parent / name for name in ("attached.py", "held.py"))
 
 
 class Group:
@@ -33,8 +36,10 @@ class Group:
     Args:
         argv: its command line.
         log: where all of it writes.
+        environment: what it finds there beside what this process has.
         attached: whether it ends when this process ends, however that happens.
         spawned: told of the process id before anything runs on its own.
+        patience: as `end` has it.
 
     Raises:
         RuntimeFailed: the program cannot be started.
@@ -48,8 +53,10 @@ class Group:
         *,
         attached: bool,
         spawned: Callable[[int], None],
+        patience: Sequence[float] = (GRACE,),
     ) -> None:
         self.log = log
+        self._patience = patience
         held = not attached and os.name == "posix"
         guard = ATTACHED if attached else HELD if held else None
         before = [sys.executable, "-I", str(guard)] if guard else []
@@ -90,41 +97,51 @@ class Group:
 
     def stop(self) -> None:
         """End all of it."""
-        end(self.child.pid)
+        if os.name == "nt" and self.child.stdin:
+            # There are no groups to end there: the guard ends the server when its input closes.
+            self._close_input()
+            self.ended(WINDOWS_S)
+        end(self.child.pid, *self._patience)
+        self._close_input()
+        self.ended()
+
+    def _close_input(self) -> None:
         if self.child.stdin:
             with contextlib.suppress(OSError):
                 self.child.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.child.wait(GRACE)
 
 
-def end(pid: int) -> None:
-    """End the group that `pid` leads, or led; returns when none of it is left. One that has gone is no error."""
+def let_go(child: subprocess.Popen[bytes]) -> None:
+    """Tell a process that `held.py` holds to become its program."""
+    if child.stdin:
+        with contextlib.suppress(OSError):  # it died already; whoever waits for it finds out why
+            child.stdin.write(b"\n")
+            child.stdin.close()
+
+
+def end(pid: int, *patience: float) -> None:
+    """End the group that `pid` leads, or led; returns when none of it is left. One that has gone is no error.
+
+    Args:
+        patience: seconds to wait each time after it was asked (SIGTERM), before it is killed.
+    """
     if not hasattr(os, "killpg"):
         _end_tree(pid)
         return
     # Workers without their leader have nobody left to wait for.
-    asked = [(signal.SIGTERM, ASKED_S), (signal.SIGTERM, AGAIN_S)] if pid in members(pid) else []
-    for sign, patience in (*asked, (signal.SIGKILL, KILLED_S)):
+    asked = [(signal.SIGTERM, seconds) for seconds in patience] if pid in members(pid) else []
+    for sign, seconds in (*asked, (signal.SIGKILL, KILLED_S)):
         try:
             os.killpg(pid, sign)
         except (ProcessLookupError, PermissionError):
             return
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            if not members(pid):
-                return
+        until = time.monotonic() + seconds
+        while members(pid):
+            if time.monotonic() > until:
+                break
             time.sleep(POLL_S)
-
-
-def members(pid: int) -> list[int]:
-    """The processes of a group that run; those that have ended and wait to be collected do not."""
-    found = []
-    for each in psutil.process_iter(["status"]):
-        with contextlib.suppress(OSError):
-            if os.getpgid(each.pid) == pid and each.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(each.pid)
-    return found
+        else:
+            return
 
 
 def _end_tree(pid: int) -> None:

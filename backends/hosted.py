@@ -138,13 +138,14 @@ class Hosted(Backend):
         )
 
     def stop(self, endpoint: Endpoint) -> None:
-        from backends.native.process import LONG_GRACE, stop_group  # noqa: PLC0415
+        from backends.group import end  # noqa: PLC0415
+        from backends.native.process import LONG_GRACE  # noqa: PLC0415
 
         process = self._running.pop(endpoint.pid or 0, None)
         if process is not None:
             process.stop()
         elif endpoint.pid:
-            stop_group(endpoint.pid, LONG_GRACE)
+            end(endpoint.pid, LONG_GRACE)
 
 
 def named(error: RuntimeFailed, model: Model) -> RuntimeFailed:

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from advisor.errors import OutOfMemory, RuntimeFailed
+from backends import logs
 
-TAIL = 1 << 18
 SHORT = re.compile(
     r"out of memory|No available memory for the cache|larger than the (?:available|maximum number of tokens).*KV cache"
     r"|is less than desired GPU memory utilization|Not enough memory|bad_alloc|Cannot allocate memory",
@@ -28,23 +28,12 @@ NAMED = (
 """Where the root is, the most telling first; later lines repeat it less exactly."""
 
 
-def read(log: Path) -> str:
-    """The end of a log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def line(text: str) -> str:
     """The root line, else the last one that says anything."""
     for pattern in NAMED:
         if found := pattern.search(text):
             return found["said"].strip()
-    said = [each.strip() for each in text.splitlines() if each.strip()]
-    return said[-1] if said else ""
+    return next(reversed(logs.lines(text)), "")
 
 
 def explain(name: str, log: Path, code: int | None, *, draft: bool) -> RuntimeFailed:
@@ -55,7 +44,7 @@ def explain(name: str, log: Path, code: int | None, *, draft: bool) -> RuntimeFa
         code: its exit code, None where the server runs on without its engine.
         draft: whether it was given a drafter.
     """
-    text = read(log)
+    text = logs.tail(log)
     said, kept = line(text), f"its log is {log}"
     if ILLEGAL.search(text) or code == -getattr(signal, "SIGILL", 4):
         return RuntimeFailed(
@@ -87,7 +76,4 @@ def _ended(name: str, code: int | None) -> str:
         return f"{name} ended by itself, with code 0 although it failed"
     if code > 0:
         return f"{name} ended with code {code}"
-    try:
-        return f"{name} was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"{name} was ended by signal {-code}"
+    return f"{name} was ended by {logs.ended_by(code)}"

@@ -138,7 +138,7 @@ class Served(Backend):
             RuntimeFailed: target and drafter do not belong together, or the server does not come up.
         """
         from advisor import sessions  # noqa: PLC0415
-        from backends.group import Group  # noqa: PLC0415
+        from backends.group import SLOW, Group  # noqa: PLC0415
 
         self._check(plan.model)
         port = plan.options.port or sessions.free_port()
@@ -157,7 +157,7 @@ class Served(Backend):
         def told(pid: int) -> None:
             watch.spawned(self._endpoint(plan, pid, log))
 
-        group = Group(plan.argv, log, environment, attached=not options.detached, spawned=told)
+        group = Group(plan.argv, log, environment, attached=not options.detached, spawned=told, patience=SLOW)
         endpoint = self._endpoint(plan, group.pid, log)
         self._running[group.pid] = group
         try:
@@ -294,14 +294,14 @@ class Served(Backend):
 
     def cause(self, endpoint: Endpoint) -> RuntimeFailed:
         """Why an endpoint no longer answers; what is left of its group is ended."""
-        from backends import roots  # noqa: PLC0415
+        from backends import logs, roots  # noqa: PLC0415
 
         group = self._running.get(endpoint.pid or 0)
         if group is not None and (not group.alive or self.dying(endpoint) or group.ended() is not None):
             return self._died(group, None)
         # Of a server that another advisor started only its log can tell.
         log = endpoint.log
-        said = roots.line(roots.read(log)) if log and log.is_file() else ""
+        said = roots.line(logs.tail(log)) if log else ""
         text = f"{self.runtime.name} at {endpoint.base_url} does not answer"
         return RuntimeFailed(f"{text}: {said}" if said else text, hint=f"its log is {log}" if log else "")
 
@@ -319,7 +319,7 @@ class Served(Backend):
         if own is not None:
             own.stop()
         elif endpoint.pid:
-            group.end(endpoint.pid)
+            group.end(endpoint.pid, *group.SLOW)
 
 
 def system() -> str:

@@ -58,6 +58,7 @@ def _document(session: Session) -> dict[str, Any]:
         "detached": session.detached,
         "target": session.target,
         "log": session.log or None,
+        "left": sessions.remains(session),
         "stats": stats_of(session),
     }
 
@@ -67,6 +68,9 @@ def _lines(session: Session) -> list[tuple[str, str]]:
     lines = [
         (session.name, f"{state}, {session.model} on {session.backend}, {session.base_url or 'not yet answering'}")
     ]
+    if rest := sessions.remains(session):
+        what = "1 process of it still runs" if len(rest) == 1 else f"{len(rest)} processes of it still run"
+        return [*lines, ("", f"> {what} and may hold memory: advisor stop {session.name}")]
     if state == "dead":
         return [*lines, ("", f"> its log is {session.log}")] if session.log else lines
     counted = stats_of(session)

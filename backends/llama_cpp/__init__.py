@@ -139,7 +139,7 @@ class LlamaCpp(Backend):
         """
         import httpx  # noqa: PLC0415
 
-        from backends.llama_cpp.server import memory_bytes  # noqa: PLC0415
+        from backends.group import memory_bytes  # noqa: PLC0415
 
         try:
             url = endpoint.base_url.removesuffix("/v1") + "/metrics"
@@ -169,13 +169,13 @@ class LlamaCpp(Backend):
         return failures.why_plain(endpoint.log or Path())
 
     def stop(self, endpoint: Endpoint) -> None:
-        from backends.native.process import stop_group  # noqa: PLC0415 - the same for every process group
+        from backends.group import GRACE, end  # noqa: PLC0415
 
         server = self._running.pop(endpoint.pid or 0, None)
         if server is not None:
             server.stop()
         elif endpoint.pid:
-            stop_group(endpoint.pid)
+            end(endpoint.pid, GRACE)
 
 
 def _key(options: Options) -> str | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 
 from advisor.errors import OutOfMemory, RuntimeFailed
 from advisor.gguf import FETCH
 from advisor.units import format_bytes
+from backends import logs
 from backends.base import LaunchPlan
 
-TAIL = 1 << 18
 LISTENS = re.compile(r"server is listening on|listening on http")
 STAMP = re.compile(r"^[\d.]+ [A-Z] +")
 NOT_ERRORS = ("requires ctx_other to be set", "fit params to free device memory", "exiting due to")
@@ -25,19 +24,9 @@ SHORT = re.compile(
 )
 
 
-def read(log: Path) -> str:
-    """The end of the log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def listens(log: Path) -> bool:
     """Whether the server says that it has its port."""
-    return LISTENS.search(read(log)) is not None
+    return LISTENS.search(logs.tail(log)) is not None
 
 
 def explain(plan: LaunchPlan, log: Path, code: int) -> RuntimeFailed:
@@ -46,7 +35,7 @@ def explain(plan: LaunchPlan, log: Path, code: int) -> RuntimeFailed:
     Args:
         code: its exit code, negative for a signal.
     """
-    text = read(log)
+    text = logs.tail(log)
     for look in (_port, _arguments, _architecture, _apart, _drafter, _memory, _damaged):
         if found := look(plan, text):
             return found
@@ -55,7 +44,7 @@ def explain(plan: LaunchPlan, log: Path, code: int) -> RuntimeFailed:
 
 def why_plain(log: Path) -> str:
     """Why a running server does not draft."""
-    text = read(log)
+    text = logs.tail(log)
     if SHORT.search(text):
         return "the server was short of memory when it loaded the drafter"
     if "speculative decoding is not supported" in text or "not supported by this context" in text:
@@ -153,10 +142,7 @@ def _ended(text: str, log: Path, code: int) -> RuntimeFailed:
     said = _last_error(text)
     if code >= 0:
         return RuntimeFailed(f"llama-server ended with code {code}" + (f": {said}" if said else ""), hint=kept)
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = logs.ended_by(code)
     if name == "SIGKILL":
         return RuntimeFailed(
             "llama-server was killed (SIGKILL): by someone, or by the system for want of memory",
@@ -172,10 +158,9 @@ def _ended(text: str, log: Path, code: int) -> RuntimeFailed:
 
 def _last_error(text: str, skip: str = "") -> str:
     """The line that says most: an assertion, else the first of the last errors, else the last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    asserted = [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line]
-    if asserted:
-        return asserted[-1]
+    if asserted := logs.asserted(text):
+        return asserted
+    lines = logs.lines(text)
     errors = [line for line in lines if re.match(r"[\d.]+ E ", line) and not any(each in line for each in NOT_ERRORS)]
     telling = [line for line in errors if not skip or not re.search(skip, line)]
     return STAMP.sub("", (telling or errors or lines or [""])[-1])

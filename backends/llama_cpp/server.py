@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,17 +14,14 @@ import psutil
 
 from advisor.errors import RuntimeFailed
 from backends.base import LaunchPlan, Progress
+from backends.group import Group
 from backends.llama_cpp import failures
 from backends.llama_cpp.flags import SECRET_VARIABLE
-from backends.native.process import HELD, let_go, stop_group
 
-GRACE = 1.0
-"""Seconds that a process has to show that it died."""
 POLL_S = 0.05
-ATTACHED = Path(__file__).parents[1] / "attached.py"
 
 
-class Server:
+class Server(Group):
     """A running server. Its process leads a group of its own, so that ctrl-c in the terminal reaches advisor only.
 
     Args:
@@ -37,47 +32,15 @@ class Server:
     def __init__(self, plan: LaunchPlan, key: str | None, spawned: Callable[[Server], None]) -> None:
         self.plan = plan
         self.url = f"http://{plan.options.host}:{plan.options.port}"
-        self.log = plan.options.log or _own_log()
-        self._attached = not plan.options.detached
-        self._child = self._start({SECRET_VARIABLE: key} if key else {})
-        try:
-            spawned(self)
-        except BaseException:
-            self.stop()
-            raise
-        if self._holds:
-            let_go(self._child)
-
-    @property
-    def _holds(self) -> bool:
-        """Whether it waits to be let go: a detached one must be on record before it runs on its own."""
-        return not self._attached and os.name == "posix"
-
-    def _start(self, wanted: dict[str, str]) -> subprocess.Popen[bytes]:
-        guard = ATTACHED if self._attached else HELD if self._holds else None
-        before = [sys.executable, "-I", str(guard)] if guard else []
-        try:
-            with self.log.open("wb") as log:
-                return subprocess.Popen(
-                    [*before, *self.plan.argv],
-                    stdin=subprocess.PIPE if guard else subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
-                    env={**os.environ, "GGML_NO_BACKTRACE": "1", **wanted, **self.plan.environment},
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise RuntimeFailed(f"{self.plan.argv[0]} cannot be started: {error.strerror}") from None
-
-    def _close_input(self) -> None:
-        if self._child.stdin:
-            with contextlib.suppress(OSError):
-                self._child.stdin.close()
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
+        # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
+        environment = {"GGML_NO_BACKTRACE": "1", **({SECRET_VARIABLE: key} if key else {}), **plan.environment}
+        super().__init__(
+            plan.argv,
+            plan.options.log or _own_log(),
+            environment,
+            attached=not plan.options.detached,
+            spawned=lambda _pid: spawned(self),
+        )
 
     def wait_ready(self, progress: Progress) -> None:
         """Wait as long as it lives: large models take minutes.
@@ -91,7 +54,7 @@ class Server:
         size, most = self._size(), 0
         # Never through a proxy: it is on this machine.
         with httpx.Client(base_url=self.url, timeout=1, trust_env=False) as client:
-            while self._child.poll() is None:
+            while self.alive:
                 with contextlib.suppress(httpx.HTTPError):
                     # Another program may sit on the port and answer; ours has died of it by then, or will soon.
                     if client.get("/health").status_code == httpx.codes.OK and failures.listens(self.log):
@@ -112,23 +75,15 @@ class Server:
 
     def cause(self) -> RuntimeFailed:
         """Why the process is gone, or that it is not."""
-        try:
-            code = self._child.wait(GRACE)
-        except subprocess.TimeoutExpired:
+        code = self.ended()
+        if code is None:
             return RuntimeFailed("llama-server closed the connection but still runs", hint=f"its log is {self.log}")
         return failures.explain(self.plan, self.log, code)
 
     def stop(self) -> None:
         """End it and whatever it started; the log stays where it ended by itself."""
-        alive = self._child.poll() is None
-        self._close_input()
-        if os.name == "nt" and self._attached:
-            # There are no groups to end there: the guard ends the server when its input closes.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(3 * GRACE)
-        stop_group(self._child.pid)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(GRACE)
+        alive = self.alive
+        super().stop()
         if alive:
             self.log.unlink(missing_ok=True)
 
@@ -137,15 +92,6 @@ def _own_log() -> Path:
     handle, name = tempfile.mkstemp(prefix="advisor-llama-server-", suffix=".log")
     os.close(handle)
     return Path(name)
-
-
-def memory_bytes(pid: int) -> int | None:
-    """What the process and its children hold in main memory."""
-    try:
-        process = psutil.Process(pid)
-        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
-    except psutil.Error:
-        return None
 
 
 def loaded_bytes(pid: int) -> int:

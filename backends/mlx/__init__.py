@@ -53,9 +53,9 @@ class Mlx(Served):
         return Stats(predicted_tokens=0, memory_bytes=memory, unknown=unknown)
 
     def why_plain(self, endpoint: Endpoint) -> str:
-        from backends import roots  # noqa: PLC0415
+        from backends import logs  # noqa: PLC0415
 
-        if endpoint.log and INCOMPATIBLE in roots.read(endpoint.log):
+        if endpoint.log and INCOMPATIBLE in logs.tail(endpoint.log):
             return "mlx-vlm finds the drafter incompatible with this target, and decodes without it"
         return super().why_plain(endpoint)
 

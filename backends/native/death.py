@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 from advisor.errors import RuntimeFailed
+from backends import logs
 
 REBUILD = "env -u CMAKE_ARGS make clean setup"
 LESS = "a smaller model or a shorter context needs less"
@@ -18,8 +18,6 @@ SHORTAGE = (
     "unable to mmap",
 )
 """How programs put it in a log."""
-TAIL = 65536
-"""Bytes of the log that are looked at."""
 
 
 def cause(code: int, log: Path, *, hung: bool = False) -> RuntimeFailed:
@@ -38,14 +36,11 @@ def cause(code: int, log: Path, *, hung: bool = False) -> RuntimeFailed:
         return RuntimeFailed(f"the engine found no more memory: {said}", hint=LESS)
     if code >= 0:
         return RuntimeFailed(ending(f"the engine ended with code {code}", said), hint=where)
-    return _by_signal(-code, said, where)
+    return _by_signal(code, said, where)
 
 
-def _by_signal(number: int, said: str, where: str) -> RuntimeFailed:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
+def _by_signal(code: int, said: str, where: str) -> RuntimeFailed:
+    name = logs.ended_by(code)
     match name:
         case "SIGILL":
             return RuntimeFailed(
@@ -69,12 +64,6 @@ def ending(text: str, said: str) -> str:
 
 def last_lines(log: Path, most: int = 3) -> list[str]:
     """The lines of the log that say most: the last assertion, else the last few."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    asserted = [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line]
-    return asserted[-1:] or lines[-most:]
+    text = logs.tail(log)
+    asserted = logs.asserted(text)
+    return [asserted] if asserted else logs.lines(text)[-most:]

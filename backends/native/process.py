@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,22 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from backends.group import GRACE, HELD, end, let_go
 from backends.native import death
 
-GRACE = 1.0
-"""Seconds that a process has to show that it died, or to go after being asked."""
 LONG_GRACE = 8.0
-"""The same for a server that others may be using: it lets a running answer end, for a while."""
+"""Seconds that a server has to go after being asked, where others may be using it: it lets a running answer end."""
 SILENCE = 30.0
 """Seconds without a sign of life that mean a hang; one comes every second, but a machine may be very busy."""
 FIRST = 300.0
 """The same for the first one: Python and its packages may come from a slow disk."""
 LOOK = 0.5
 ALIVE = b'{"alive"'
-HELD = Path(__file__).parents[1] / "held.py"
 
 
 class Process:
@@ -100,7 +95,7 @@ class Process:
         try:
             spawned(self)
         except BaseException:
-            stop_group(self._child.pid)
+            end(self._child.pid, GRACE)
             raise
 
     @property
@@ -168,7 +163,7 @@ class Process:
     def stop(self) -> None:
         """End it and whatever it started; keeps the log only where the engine ended by itself and said something."""
         alive = self._child.poll() is None
-        stop_group(self._child.pid)
+        end(self._child.pid, GRACE)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(GRACE)
         for pipe in (self._child.stdin, self._child.stdout):
@@ -177,44 +172,6 @@ class Process:
                     pipe.close()
         if alive or not self._logged:
             self.log.unlink(missing_ok=True)
-
-
-def let_go(child: subprocess.Popen[bytes]) -> None:
-    """Tell a process that `held.py` holds to become its program."""
-    if child.stdin:
-        with contextlib.suppress(OSError):  # it died already; whoever waits for it finds out why
-            child.stdin.write(b"\n")
-            child.stdin.close()
-
-
-def stop_group(pid: int, grace: float = GRACE) -> None:
-    """End the process group that `pid` leads; returns when it has gone. One that has gone already is no error.
-
-    Args:
-        grace: seconds between asking and killing.
-    """
-    if not hasattr(os, "killpg"):
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(pid).kill()
-        return
-    for sign, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, GRACE)):
-        try:
-            os.killpg(pid, sign)
-        except (ProcessLookupError, PermissionError):
-            return
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            if not _alive(pid):
-                return
-            time.sleep(0.01)
-
-
-def _alive(pid: int) -> bool:
-    """Whether `pid` runs; one that has ended and waits to be collected does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def _reported(error: dict[str, str]) -> AdvisorError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +14,10 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from click.testing import CliRunner, Result
 
+from advisor import sessions
+from advisor.cli import cli
 from advisor.errors import AdvisorError, NoBackend, OutOfMemory, RuntimeFailed
 from backends import group
 from backends.base import Model, Options, load
@@ -282,8 +288,7 @@ def test_workers_that_survive_are_ended(
 ) -> None:
     install("vllm")
     faults(monkeypatch, "workers", "deaf")
-    monkeypatch.setattr(group, "ASKED_S", 0.3)
-    monkeypatch.setattr(group, "AGAIN_S", 0.3)
+    monkeypatch.setattr(group, "SLOW", (0.3, 0.3))
     backend, plan = asked("vllm", pair, detached=detached)
     endpoint = backend.start(plan)
     assert len(group.members(endpoint.pid)) >= 3
@@ -295,8 +300,7 @@ def test_workers_that_survive_are_ended(
 def test_interrupted_while_it_starts(install: Install, pair: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     install("vllm")
     faults(monkeypatch, "slow-start", "deaf", "workers")
-    monkeypatch.setattr(group, "ASKED_S", 0.2)
-    monkeypatch.setattr(group, "AGAIN_S", 0.2)
+    monkeypatch.setattr(group, "SLOW", (0.2, 0.2))
     backend, plan = asked("vllm", pair)
     pids: list[int] = []
     from backends.base import Watch
@@ -309,6 +313,53 @@ def test_interrupted_while_it_starts(install: Install, pair: Model, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         backend.start(plan, watch)
     assert not group.members(pids[0])
+
+
+def started_detached(pair: Model) -> sessions.Session:
+    """A session as `advisor launch --detach` leaves it."""
+    backend, plan = asked("vllm", pair, detached=True)
+    return sessions.started(sessions.claim("tiny", plan), backend.start(plan))
+
+
+def command(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words), catch_exceptions=False)
+
+
+def test_workers_of_a_server_that_was_killed_are_found_and_ended(
+    install: Install, pair: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("vllm")
+    faults(monkeypatch, "workers")
+    session = started_detached(pair)
+    assert sessions.remains(session) == [], "all of it runs"
+    os.kill(session.pid, signal.SIGKILL)
+    psutil.Process(session.pid).wait(60)
+    assert len(sessions.remains(session)) == 2
+    assert "2 processes of it still run" in command("ps").output
+    told = json.loads(command("ps", "--json").output)["sessions"][0]
+    assert (told["status"], len(told["left"])) == ("dead", 2)
+    assert "stopped tiny" in command("stop").output
+    assert not group.members(session.pid)
+    assert not sessions.everything()
+
+
+def test_a_group_whose_number_was_given_to_others_is_left_alone(
+    install: Install, pair: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("vllm")
+    session = started_detached(pair)
+    load("vllm").stop(session.endpoint)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        # As if the system had given the number to somebody else's group since.
+        taken = msgspec.structs.replace(session, pid=other.pid, group=(f"{other.pid}:{session.birth}",))
+        assert not sessions.is_alive(taken)
+        assert sessions.remains(taken) == []
+        sessions.end(taken)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 STARTER = """
@@ -334,7 +385,7 @@ def test_nothing_survives_an_advisor_that_is_killed(
     assert len(group.members(leader)) >= 3
     child.kill()
     child.wait()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while group.members(leader) and time.monotonic() < until:
         time.sleep(0.05)
     assert not group.members(leader)
