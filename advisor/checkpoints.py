@@ -13,12 +13,12 @@ import msgspec
 from advisor import catalog, demo, footprint
 from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
 from advisor.machine import Availability, Gpu, Machine, Record
+from advisor.order import Order, Repository, Setup
 from advisor.profile import Checkpoint, ModelProfile, Runtime
 from advisor.units import format_bytes, format_file_size
 from backends.base import Model, Options
 
 if TYPE_CHECKING:
-    from advisor.launching import Order, Setup
     from advisor.store import File
 
 CONTEXT = 8192
@@ -29,17 +29,7 @@ CARD_RESERVE = 3 << 29
 """Bytes of each card for activations, graphs and libraries: assumed."""
 PARALLEL = (1, 2, 4, 8)
 """Over how many cards tensors are divided: heads must come out even."""
-LITERT, DEMO = "litert", "demo"
-
-
-class Repository(Record, frozen=True, kw_only=True):
-    """What is to be fetched whole; `file`: this one of it only. `size`: bytes, as the catalogue knows it."""
-
-    role: str
-    repo: str
-    file: str
-    size: int
-    source: str
+LITERT = "litert"
 
 
 class Room(Record, frozen=True, kw_only=True):
@@ -66,15 +56,11 @@ def configure(order: Order, *, strict: bool) -> Setup:
         NothingFits: no checkpoint has room, and nobody insists.
         DownloadFailed: a repository cannot be read.
     """
-    from advisor.launching import Setup, drafting  # noqa: PLC0415 - they are each other's
-
     known = catalog.load()
     runtime = known.runtimes[order.backend or ""]
     machine = order.machine or _machine()
     if order.model is not None and order.model.lower() == demo.NAME:
         return _own(_embedded(order, runtime, strict=strict), runtime, machine)
-    if order.model is not None and order.model.lower() == DEMO and runtime.id != LITERT:
-        order = _demo(order, make=strict)
     if order.model is not None and is_place(order.model):
         return _own(order, runtime, machine)
     if order.model is None:
@@ -87,7 +73,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
     found, room = _chosen(order, profile, runtime, machine)
     if strict and not room.fits and not order.force:
         raise NothingFits(_short(profile, found, room), hint="--force starts it all the same")
-    draft = order.drafter or (Path(found.drafter) if found.drafter and drafting(order) else None)
+    draft = order.drafter or (Path(found.drafter) if found.drafter and order.drafts else None)
     repositories = _repositories(found, order, draft)
     files = tuple(each for one in repositories for each in (_files(one) if strict else _unread(one)))
     own = profile.sampling
@@ -97,7 +83,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
             name=profile.id,
             target=_target(found, files),
             drafter=draft,
-            draft_tokens=_draft_tokens(order, profile, inside=not found.drafter) if drafting(order) else 0,
+            draft_tokens=_draft_tokens(order, profile, inside=not found.drafter) if order.drafts else 0,
             context_tokens=_context(order, profile.context_tokens, profile.id),
             sampling={"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)},
         ),
@@ -131,40 +117,22 @@ def _reason(order: Order, found: Checkpoint) -> str:
 
 def _embedded(order: Order, runtime: Runtime, *, strict: bool) -> Order:
     """The order for the embedded pair as checkpoints, which are made from its files when they are first needed."""
-    from advisor.launching import drafting  # noqa: PLC0415
     from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
 
     if runtime.id == LITERT:
         raise UsageError(f"{runtime.name} has no demo: its models are files of its own", hint="name e2b or e4b")
     pair = checkpoint.make() if strict else checkpoint.place()
-    draft = order.drafter or pair.drafter if drafting(order) else None
+    draft = order.drafter or pair.drafter if order.drafts else None
     context = _context(msgspec.structs.replace(order, context=order.context or demo.CONTEXT), demo.CONTEXT, demo.NAME)
     return msgspec.structs.replace(order, model=str(pair.target), drafter=draft, context=context)
 
 
-def _demo(order: Order, *, make: bool) -> Order:
-    """The order for the embedded pair, of which checkpoints are made."""
-    from advisor import demo  # noqa: PLC0415
-    from advisor.launching import drafting  # noqa: PLC0415
-    from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
-
-    pair = checkpoint.make() if make else checkpoint.place()
-    return msgspec.structs.replace(
-        order,
-        model=str(pair.target),
-        drafter=(order.drafter or pair.drafter) if drafting(order) else None,
-        context=order.context or demo.CONTEXT,
-    )
-
-
 def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
     """A checkpoint of the user's own; whether it fits is not known."""
-    from advisor.launching import Setup, drafting  # noqa: PLC0415
-
     target = Path(order.model or "").expanduser().absolute()
     inside = runtime.id == LITERT
-    draft = order.drafter.expanduser().absolute() if order.drafter and drafting(order) else None
-    given = draft is not None or (inside and drafting(order))
+    draft = order.drafter.expanduser().absolute() if order.drafter and order.drafts else None
+    given = draft is not None or (inside and order.drafts)
     return Setup(
         backend=runtime.id,
         model=Model(

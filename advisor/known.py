@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import exp, log
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,9 +16,6 @@ from advisor import measurements
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
 from advisor.speed import Evidence, Speed
-
-if TYPE_CHECKING:
-    from advisor.launching import Setup
 
 KINDS: dict[str, tuple[str, ...]] = {
     "chat": ("chat", "questions"),
@@ -238,67 +233,3 @@ def _gain_off(trial: list[Measurement], plain: Measurement) -> float:
         return 1.0
     said = drafted.expected_tokens_per_s / plain.expected_tokens_per_s
     return (drafted.tokens_per_s / plain.tokens_per_s) / said
-
-
-# ---- Launching
-
-
-def quant_of(setup: Setup) -> str:
-    return setup.estimate.subject.quant if setup.estimate else ""
-
-
-def placement_of(setup: Setup) -> str:
-    return setup.estimate.placement.mode if setup.estimate else "cpu"
-
-
-def expectations(setup: Setup, depth_tokens: int) -> dict[int, float]:
-    """What the formula alone says of plain decoding and of its best draft length, at a depth; tokens per second."""
-    found = setup.estimate
-    if found is None:
-        return {}
-    from advisor import catalog, estimate  # noqa: PLC0415
-
-    asked = msgspec.structs.replace(found.question, depth_tokens=min(depth_tokens, found.question.context_tokens))
-    where = msgspec.structs.replace(estimate.site(asked, found.machine, catalog.load()), known=None)
-    speed = estimate.attempt(found.subject, asked, found.draft, where).speed
-    if speed is None:
-        return {}
-    return {0: speed.plain} | ({speed.draft_tokens: speed.decode} if speed.draft_tokens else {})
-
-
-def chosen(setup: Setup) -> Setup:
-    """What is to be started with the draft length that was measured to be the best, or without the drafter where that
-    was: for what the user left open.
-
-    Whoever names a drafter or a length gets them.
-    """
-    order, model = setup.order, setup.model
-    if order is None or order.draft_tokens is not None or model.drafter is None or not model.target.is_file():
-        return setup
-    if not measurements.file().exists():
-        return setup
-    known = of(_machine(setup))
-    there = Path(model.drafter).is_file()
-    drafter = measurements.identify(model.drafter) if there else None
-    found = known.decided(measurements.identify(model.target), drafter, setup.backend) if known else None
-    if found is None or found.verdict not in ("keep", "drop"):
-        return setup
-    day = found.date[:10]
-    if found.verdict == "keep":
-        model = msgspec.structs.replace(model, draft_tokens=found.draft_tokens)
-        reason = f"measured here on {day}: {found.gain:.2f} times the speed of plain decoding"
-        return msgspec.structs.replace(setup, model=model, drafter_reason=reason)
-    if order.drafter is not None:
-        return setup
-    model = msgspec.structs.replace(model, drafter=None, draft_tokens=0)
-    reason = f"measured here on {day}: plain decoding is as fast; --drafter FILE or --draft-tokens N insist on it"
-    return msgspec.structs.replace(setup, model=model, drafter_reason=reason)
-
-
-def _machine(setup: Setup) -> Machine:
-    if setup.estimate:
-        return setup.estimate.machine
-    from advisor import catalog  # noqa: PLC0415
-    from advisor.detection import detect  # noqa: PLC0415
-
-    return detect(catalog.load().devices.values())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from advisor.launching import ADAPTS, Proof, Setup
+from advisor.order import ADAPTS, Setup
 from advisor.sessions import Session
+from advisor.starting import Proof
 from backends.base import LaunchPlan
 
 

@@ -1,7 +1,6 @@
 """From what was asked for to what is to be started: model, placement, drafter, files.
 
-`configure` decides; it is pure but for reading headers and the list of files. What it decides is started, proved and
-remembered by `starting`, whose functions are these ones' other half and can be had here as well.
+`configure` decides; it is pure but for reading headers and the list of files. `starting` starts what it decides.
 """
 
 from __future__ import annotations
@@ -11,91 +10,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import arrangement, catalog, checkpoints, known
+from advisor import arrangement, catalog, checkpoints, tried
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
-from advisor.footprint import KvType
 from advisor.machine import Availability, Machine, Record
-from advisor.starting import Proof, attend, open_session, planned, prove, remember
-from advisor.store import File
+from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, SWITCHED_OFF, Order, Setup
 from backends.base import Model, Options
 
-__all__ = [
-    "ADAPTS",
-    "DEMO",
-    "Order",
-    "Proof",
-    "Setup",
-    "attend",
-    "configure",
-    "estimated",
-    "is_file",
-    "open_session",
-    "planned",
-    "prove",
-    "remember",
-]
-
 if TYPE_CHECKING:
-    from advisor.checkpoints import Repository
     from advisor.estimate import Estimate
     from advisor.subject import Draft, Subject
-
-DEMO = "demo"
-NATIVE = "native"
-DRAFT_TOKENS = 3
-"""Drafted a round where nobody says otherwise and nothing is known."""
-ADAPTS = -1
-"""The native engine's own choice: as many as pay."""
-SWITCHED_OFF = "it was switched off"
-
-
-class Order(Record, frozen=True, kw_only=True):
-    """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
-    each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit. `machine`: the one
-    that it will run on, where that is not this one. `hosts`: those that serve it together, this one first."""
-
-    model: str | None = None
-    backend: str | None = None
-    quant: str | None = None
-    context: int | None = None
-    drafter: Path | None = None
-    use_drafter: bool = True
-    draft_tokens: int | None = None
-    port: int = 0
-    detached: bool = False
-    projector: bool = False
-    force: bool = False
-    kv_type: KvType = "f16"
-    parallel: int = 1
-    threads: int | None = None
-    gpu_layers: int | None = None
-    api_key: str | None = None
-    extra: tuple[str, ...] = ()
-    machine: Machine | None = None
-    hosts: tuple[str, ...] = ()
-
-
-class Setup(Record, frozen=True, kw_only=True):
-    """What will be started. `drafter_reason`: why there is a drafter, or none. `files`: of the catalogue, some of them
-    still to be fetched. `expected_*`: of the estimate, where there is one; tokens per second and bytes. `repositories`:
-    of checkpoints, in place of files where nothing is fetched; `notes`: what a reader of the plan should know."""
-
-    backend: str
-    model: Model
-    options: Options
-    drafter_reason: str
-    files: tuple[File, ...] = ()
-    licence: str = ""
-    expected_tokens_per_s: float | None = None
-    expected_bytes: int | None = None
-    order: Order | None = None
-    estimate: Estimate | None = None
-    repositories: tuple[Repository, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-# ---- Deciding
 
 
 def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Setup:
@@ -122,7 +46,7 @@ def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Se
         setup = _own_file(order)
     else:
         setup = _of_catalogue(order, strict=strict)
-    return known.chosen(setup) if measured else setup
+    return tried.chosen(setup) if measured else setup
 
 
 def is_file(name: str) -> bool:
@@ -135,7 +59,7 @@ def _demo(order: Order) -> Setup:
 
     if order.quant is not None:
         raise UsageError("the demo has one file", hint="leave out --quant")
-    drafts = drafting(order)
+    drafts = order.drafts
     model = demo.pair(drafter=drafts)
     if order.drafter is not None:
         gguf.pair(model.target, order.drafter)
@@ -190,7 +114,7 @@ def _own_file(order: Order) -> Setup:
         raise UsageError("--projector fetches the catalogue's file", hint="with a file of your own: -- --mmproj FILE")
     where = _site(order)
     about = subject.from_header(gguf.read_whole(path), "local file", where.catalog)
-    match = pairing.of(path, order.drafter) if drafting(order) else None
+    match = pairing.of(path, order.drafter) if order.drafts else None
     order = msgspec.structs.replace(order, drafter=match.path if match else None)
     found = _estimate(order, about, where, none_known="none was given, and none that belongs to it is here")
     setup = _placed(order, found, path, order.drafter if found.draft else None)
@@ -250,7 +174,7 @@ def _recommended(order: Order, where: _Site) -> Order:
         order = msgspec.structs.replace(order, model=where.catalog.model(order.model).id)
     if order.model is not None and order.quant is not None:
         return order
-    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=drafting(order))
+    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=order.drafts)
     try:
         pick = rank(request, where.machine, where.catalog).recommendations[0].candidate
     except NothingFits:
@@ -263,11 +187,6 @@ def _recommended(order: Order, where: _Site) -> Order:
         quant=pick.quant.name,
         use_drafter=order.use_drafter and (pick.drafter.enabled or order.drafter is not None),
     )
-
-
-def drafting(order: Order) -> bool:
-    """Whether a drafter is wanted."""
-    return order.use_drafter and order.draft_tokens != 0
 
 
 def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) -> Estimate:
@@ -287,12 +206,12 @@ def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) ->
         sequences=order.parallel,
     )
     draft = None
-    if drafting(order):
+    if order.drafts:
         given = subject.given_draft(gguf.read(order.drafter), about) if order.drafter else None
         draft = given or (subject.usual_draft(about) if about.header is None else None)
-    refusal = estimate.no_drafter_reason(where.backend, switched_off=not drafting(order), draft=draft)
+    refusal = estimate.no_drafter_reason(where.backend, switched_off=not order.drafts, draft=draft)
     if draft is None and where.backend.drafter:
-        refusal = none_known if drafting(order) else SWITCHED_OFF
+        refusal = none_known if order.drafts else SWITCHED_OFF
 
     def attempt(one: Draft | None, reason: str) -> Estimate:
         return estimate.estimate(about, asked, one, reason, machine=where.machine, catalog=where.catalog)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from advisor.units import format_bytes
 
 if TYPE_CHECKING:
     from advisor.estimate import Estimate
-    from advisor.launching import Order, Setup
+    from advisor.order import Order, Setup
 
 USEFUL_CONTEXT = 4096
 """Tokens; above, a shorter context is the first thing to give up."""
@@ -34,7 +33,7 @@ def advised(error: OutOfMemory, setup: Setup) -> OutOfMemory:
     return OutOfMemory(
         error.message,
         hint=f"the next smaller choice takes {format_bytes(needs)} in all instead of {format_bytes(had)}",
-        command=command(order),
+        command=order.typed(),
         size=error.size,
         on_gpu=error.on_gpu,
     )
@@ -124,25 +123,3 @@ def _tried(order: Order, setup: Setup) -> Estimate | None:
     except AdvisorError:
         return None
     return found if found.fits else None
-
-
-def command(order: Order) -> str:
-    """The order as it is typed. A key stays in the environment."""
-    words = ["advisor", "launch", *([order.model] if order.model else [])]
-    values = {
-        "--backend": order.backend,
-        "--quant": order.quant,
-        "--context": order.context,
-        "--kv-type": order.kv_type if order.kv_type != "f16" else None,
-        "--parallel": order.parallel if order.parallel > 1 else None,
-        "--drafter": order.drafter,
-        "--draft-tokens": order.draft_tokens,
-        "--gpu-layers": order.gpu_layers,
-        "--threads": order.threads,
-        "--port": order.port or None,
-    }
-    for name, value in values.items():
-        words += [name, str(value)] if value is not None else []
-    switches = {"--no-drafter": not order.use_drafter, "--projector": order.projector, "--detach": order.detached}
-    words += [name for name, on in switches.items() if on]
-    return shlex.join([*words, *(["--", *order.extra] if order.extra else [])])

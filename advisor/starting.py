@@ -20,7 +20,7 @@ from advisor.sessions import Session
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Progress, Stats, Watch
 
 if TYPE_CHECKING:
-    from advisor.launching import Setup
+    from advisor.order import Setup
 
 PORT_TRIES = 5
 QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."

@@ -12,9 +12,10 @@ from advisor import sessions
 from advisor.client import Client, Done, Timings, joined
 from advisor.decision import PLAIN
 from advisor.errors import AdvisorError, RuntimeFailed
-from advisor.launching import Setup, open_session
+from advisor.order import Setup
 from advisor.prompts import Prompt
 from advisor.sessions import Session
+from advisor.starting import open_session
 from advisor.trial import ADAPTS, Answered
 from backends.base import Backend, Endpoint, Stats
 

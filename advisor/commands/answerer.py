@@ -17,7 +17,7 @@ from advisor.commands.run import AUTO, usable
 from advisor.demo import Answer, collect, compare
 from advisor.errors import UsageError
 from advisor.estimate import DEFAULT_CONTEXT
-from advisor.launching import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, Order
+from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, Order
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session

@@ -18,8 +18,8 @@ from advisor.commands.ps import stats_words
 from advisor.commands.run import usable
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.footer import Footer
-from advisor.launching import DEMO, Order
 from advisor.machine import Record
+from advisor.order import DEMO, Order
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session

@@ -14,14 +14,15 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import checkpoints, launch_document, launching, licences, sessions, shell, shelves, store
+from advisor import checkpoints, launch_document, launching, licences, sessions, shell, shelves, starting, store
 from advisor.commands import elsewhere
 from advisor.commands.run import parse_drafts, usable
 from advisor.errors import Interrupted, UsageError, unknown_name
 from advisor.footprint import KvType
-from advisor.launching import Order, Proof, Setup
+from advisor.order import Order, Setup
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
+from advisor.starting import Proof
 from advisor.store import File
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, LaunchPlan, load
@@ -144,7 +145,7 @@ def command(
         return
     runner = usable(setup.backend)
     fetch(setup)
-    for line in _other_hosts(launching.planned(runner, setup)):
+    for line in _other_hosts(starting.planned(runner, setup)):
         click.echo(line, err=True)
     with ended_by_signals():
         if _served(runner, setup, as_json=as_json):
@@ -161,7 +162,7 @@ def _served(runner: Backend, setup: Setup, *, as_json: bool) -> bool:
             if not setup.options.detached and sys.stdin.isatty() and click.confirm("Start again without it?", err=True):
                 return True
         if not setup.options.detached:
-            launching.attend(runner, session)
+            starting.attend(runner, session)
     return False
 
 
@@ -234,7 +235,7 @@ def _file_lines(file: File) -> list[str]:
 def running_session(backend: Backend, setup: Setup) -> Iterator[Session]:
     """A session; ended with the block, unless it is detached and all went well."""
     with busy(f"starting {backend.name} with {setup.model.target.name}") as progress:
-        session = launching.open_session(backend, setup, progress=progress)
+        session = starting.open_session(backend, setup, progress=progress)
     try:
         yield session
     except BaseException:
@@ -249,8 +250,8 @@ def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
     """As `running_session`, with its proof."""
     with running_session(backend, setup) as session:
         with busy("looking whether it answers"):
-            proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
-        launching.remember(setup, session, proof)
+            proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason)
+        starting.remember(setup, session, proof)
         yield session, proof
 
 
@@ -322,7 +323,7 @@ def drafter_words(proof: Proof) -> str:
 
 def _show_plan(setup: Setup, *, as_json: bool) -> None:
     port = setup.options.port or sessions.free_port()
-    plan = launching.planned(load(setup.backend), setup, port=port)
+    plan = starting.planned(load(setup.backend), setup, port=port)
     # A runtime that is given a repository fetches it itself.
     plan = msgspec.structs.replace(plan, command=shell.fetching(plan.command, setup.files))
     if as_json:

@@ -70,7 +70,7 @@ def command(
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor run --help")
     # What answers brings an HTTP library; errors of usage should not wait for it.
     from advisor.commands.answerer import answerer  # noqa: PLC0415
-    from advisor.launching import Order  # noqa: PLC0415
+    from advisor.order import Order  # noqa: PLC0415
     from advisor.printer import Printer  # noqa: PLC0415
 
     order = Order(

@@ -13,7 +13,7 @@ from advisor import launching, measurements, sessions
 from advisor.commands.launch import ended_by_signals, fetch
 from advisor.commands.run import usable
 from advisor.errors import AdvisorError, Interrupted, UsageError
-from advisor.launching import Order, Setup
+from advisor.order import Order, Setup
 from advisor.progress import Line
 from backends.base import Backend
 
@@ -91,7 +91,7 @@ def command(
 
 def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | None, as_json: bool) -> int:
     """Measure, keep and show; returns the exit code, for what was broken off is shown too."""
-    from advisor import known, trial_document  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
+    from advisor import trial_document, tried  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
     from advisor.detection import detect  # noqa: PLC0415
     from advisor.trial import Trial, plan_for  # noqa: PLC0415
     from advisor.trial_sessions import Own, Running  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     fetch(setup)
     machine = setup.estimate.machine if setup.estimate else detect()
     subject = trial_document.subject_of(
-        setup.model, runner, machine, quant=known.quant_of(setup), placement=known.placement_of(setup)
+        setup.model, runner, machine, quant=tried.quant_of(setup), placement=tried.placement_of(setup)
     )
     opener = Running(runner, session) if session and _usable(session, setup, runner) else Own(runner, setup)
     trial = Trial(plan_for(opener, quick=quick, seconds=seconds))
@@ -121,7 +121,7 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     trial.check()
     found = trial_document.document(trial, subject)
     depth = found.overall.depth_tokens if found.overall else 0
-    _keep(trial_document.measurements(found, expected=known.expectations(setup, depth)))
+    _keep(trial_document.measurements(found, expected=tried.expectations(setup, depth)))
     _show(found, plot=plot, as_json=as_json)
     if broken is None:
         return 0

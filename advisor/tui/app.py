@@ -30,7 +30,7 @@ from advisor.tui.themes import OWN
 from advisor.tui.widgets.shell_line import ShellLine
 
 if TYPE_CHECKING:
-    from advisor.launching import Order
+    from advisor.order import Order
     from advisor.sessions import Session
     from advisor.tui.live import Live
     from advisor.tui.start import Start

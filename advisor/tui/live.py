@@ -6,9 +6,10 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from advisor.launching import ADAPTS, Order, Proof, Setup
 from advisor.machine import Machine
+from advisor.order import ADAPTS, Order, Setup
 from advisor.sessions import Session
+from advisor.starting import Proof
 from advisor.tui.talk import Talk
 from backends.base import Backend
 

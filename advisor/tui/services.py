@@ -11,7 +11,7 @@ from advisor.errors import DownloadFailed
 from advisor.machine import Machine
 
 if TYPE_CHECKING:
-    from advisor.launching import Order, Setup
+    from advisor.order import Order, Setup
     from advisor.sessions import Session
     from advisor.store import File, Wanted
     from backends.base import Backend, Progress

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from advisor import launching, sessions
-from advisor.launching import Order, Proof, Setup
+from advisor import sessions, starting
+from advisor.order import Order, Setup
 from advisor.processes import birth
 from advisor.progress import Pace, Transfer
 from advisor.sessions import Session
+from advisor.starting import Proof
 from advisor.tui.deed import Deed
 from advisor.tui.live import Live
 from advisor.tui.services import Services
@@ -58,12 +59,12 @@ class Start(Deed):
         self._world.fetch(setup, self._fetched)
         self.check()
         self.stage = "loading"
-        session = self._session = launching.open_session(backend, setup, progress=self._loaded)
+        session = self._session = starting.open_session(backend, setup, progress=self._loaded)
         try:
             self.check()
             self.stage = "asking"
-            proof = self.proof = launching.prove(backend, session, drafter_reason=setup.drafter_reason)
-            launching.remember(setup, session, proof)
+            proof = self.proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason)
+            starting.remember(setup, session, proof)
             self.check()
         except BaseException:
             sessions.end(session, backend)

@@ -9,7 +9,7 @@ from typing import Any
 
 from advisor.client import Done, Text, Timings, joined
 from advisor.commands.chat import SAMPLING, Pace
-from advisor.launching import ADAPTS
+from advisor.order import ADAPTS
 from advisor.sessions import Session
 from advisor.tui.deed import Deed
 from backends.base import Backend

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from advisor import launching, sessions
+from advisor import sessions, starting
 from advisor.decision import PLAIN
 from advisor.errors import RuntimeFailed
-from advisor.launching import Setup
+from advisor.order import Setup
 from advisor.prompts import Prompt
 from advisor.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
 from advisor.trial_sessions import Own, Running
@@ -109,7 +109,7 @@ class Tryout(Deed):
         finally:
             if not self.abandoned:
                 self.stage = "starting again"
-                self.session = launching.open_session(backend, kept(setup, self.result))
+                self.session = starting.open_session(backend, kept(setup, self.result))
 
     def measure(self, opener: Opener) -> None:
         """Until all is clear, the time is up, or it is cancelled: what was measured until then counts."""
@@ -137,7 +137,7 @@ class Tryout(Deed):
 
     def conclude(self, trial: Trial) -> None:
         """Decide with what was measured, and remember it; as `advisor trial` does."""
-        from advisor import known, measurements, trial_document  # noqa: PLC0415
+        from advisor import measurements, trial_document, tried  # noqa: PLC0415
         from advisor.detection import detect  # noqa: PLC0415
 
         if trial.decision() is None:
@@ -145,12 +145,12 @@ class Tryout(Deed):
         setup = self.setup
         machine = setup.estimate.machine if setup.estimate else detect()
         subject = trial_document.subject_of(
-            setup.model, self.live.backend, machine, quant=known.quant_of(setup), placement=known.placement_of(setup)
+            setup.model, self.live.backend, machine, quant=tried.quant_of(setup), placement=tried.placement_of(setup)
         )
         found = trial_document.document(trial, subject)
         self.result = found.overall
         depth = found.overall.depth_tokens if found.overall else 0
-        measurements.keep(*trial_document.measurements(found, expected=known.expectations(setup, depth)))
+        measurements.keep(*trial_document.measurements(found, expected=tried.expectations(setup, depth)))
 
 
 def kept(setup: Setup, result: KindPart | None) -> Setup:

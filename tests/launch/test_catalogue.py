@@ -12,8 +12,8 @@ import pytest
 
 from advisor import arrangement, catalog, cli, detection, launching, simulate
 from advisor.errors import DownloadFailed, NothingFits, UsageError
-from advisor.launching import Order
 from advisor.machine import Gpu
+from advisor.order import Order
 from tests.bench.memory import write_pair
 
 NOWHERE = "http://127.0.0.1:9"

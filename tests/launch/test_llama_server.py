@@ -18,7 +18,7 @@ from advisor import demo, launching, sessions, starting
 from advisor.client import Client
 from advisor.demo import collect
 from advisor.errors import AdvisorError, RuntimeFailed
-from advisor.launching import Order, Setup
+from advisor.order import Order, Setup
 from advisor.sessions import Session
 from backends.base import Model, Options
 from backends.llama_cpp import LlamaCpp
@@ -53,9 +53,9 @@ def test_the_drafter_is_proved_and_the_text_is_the_native_engines() -> None:
     texts = []
     native = msgspec.structs.replace(setup(), options=Options())
     for backend, asked in ((LlamaCpp(), setup()), (Native(), native)):
-        session = launching.open_session(backend, asked)
+        session = starting.open_session(backend, asked)
         try:
-            proof = launching.prove(backend, session)
+            proof = starting.prove(backend, session)
             if backend.name == "llama.cpp":
                 assert proof.active and proof.drafted > 0 and proof.reason == ""
                 assert proof.acceptance is not None and proof.acceptance > 0.5
@@ -71,9 +71,9 @@ def test_the_drafter_is_proved_and_the_text_is_the_native_engines() -> None:
 
 def test_plain_decoding_is_said_to_be_plain() -> None:
     backend, asked = LlamaCpp(), setup(use_drafter=False)
-    session = launching.open_session(backend, asked)
+    session = starting.open_session(backend, asked)
     try:
-        proof = launching.prove(backend, session, drafter_reason=asked.drafter_reason)
+        proof = starting.prove(backend, session, drafter_reason=asked.drafter_reason)
         assert not proof.active and proof.reason == "it was switched off"
         assert httpx.get(session.base_url.removesuffix("/v1") + "/health", trust_env=False).status_code == 200
     finally:
@@ -107,7 +107,7 @@ def test_the_command_line_from_launch_to_stop_and_the_openai_client() -> None:
 
 def test_killed_in_the_middle_of_an_answer() -> None:
     backend = LlamaCpp()
-    session = launching.open_session(backend, setup())
+    session = starting.open_session(backend, setup())
     children = httpx.get(session.base_url + "/models", trust_env=False)
     assert children.status_code == 200
     with Client(session.base_url, session.model, cause=lambda: backend.cause(session.endpoint)) as client:
@@ -129,7 +129,7 @@ def test_a_port_taken_in_the_meantime_is_exchanged(monkeypatch: pytest.MonkeyPat
         free = sessions.free_port()
         offered = iter([busy, free])
         monkeypatch.setattr(sessions, "free_port", lambda _taken=(): next(offered))
-        session = launching.open_session(backend := LlamaCpp(), setup())
+        session = starting.open_session(backend := LlamaCpp(), setup())
         assert session.port == free
         sessions.end(session, backend)
 
@@ -137,9 +137,7 @@ def test_a_port_taken_in_the_meantime_is_exchanged(monkeypatch: pytest.MonkeyPat
 def test_two_at_once() -> None:
     backend = LlamaCpp()
     found: list[Session] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(launching.open_session(backend, setup()))) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(starting.open_session(backend, setup()))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -165,7 +163,7 @@ def test_a_wrong_drafter_is_refused_before_anything_starts(
     model = Model(name="demo", target=DEMO / "demo.gguf", drafter=wrong, draft_tokens=3, context_tokens=1024)
     asked = Setup(backend="llama.cpp", model=model, options=Options(), drafter_reason="")
     with pytest.raises(RuntimeFailed, match=why):
-        launching.open_session(LlamaCpp(), asked)
+        starting.open_session(LlamaCpp(), asked)
     assert sessions.everything() == []
 
 
@@ -176,13 +174,13 @@ def test_a_broken_drafter_is_named(tmp_path: Path) -> None:
     model = Model(name="demo", target=DEMO / "demo.gguf", drafter=broken, draft_tokens=3, context_tokens=1024)
     asked = Setup(backend="llama.cpp", model=model, options=Options(), drafter_reason="")
     with pytest.raises(RuntimeFailed, match=r"mtp-broken\.gguf.* is cut off"):
-        launching.open_session(LlamaCpp(), asked)
+        starting.open_session(LlamaCpp(), asked)
     assert sessions.everything() == []
 
 
 def test_extra_flags_are_passed_on_and_wrong_ones_explained() -> None:
     with pytest.raises(RuntimeFailed, match="refuses an option: invalid argument: --nonsense"):
-        launching.open_session(LlamaCpp(), setup(extra=("--nonsense",)))
+        starting.open_session(LlamaCpp(), setup(extra=("--nonsense",)))
 
 
 def test_a_killed_launch_takes_the_server_with_it() -> None:
@@ -206,9 +204,9 @@ def test_run_starts_its_own_where_asked() -> None:
 
 def test_a_key_is_asked_for_and_kept_to_the_user(state: Path) -> None:
     backend, asked = LlamaCpp(), setup(extra=("--api-key", "secret"))
-    session = launching.open_session(backend, asked)
+    session = starting.open_session(backend, asked)
     try:
-        assert launching.prove(backend, session).active
+        assert starting.prove(backend, session).active
         assert backend.stats(session.endpoint).predicted_tokens > 0
         bare = httpx.post(session.base_url + "/completions", json={"prompt": "x", "max_tokens": 1}, trust_env=False)
         assert bare.status_code == 401

@@ -21,12 +21,12 @@ import httpx
 import msgspec
 import pytest
 
-from advisor import arrangement, launching, measurements, sessions, shell, store
+from advisor import arrangement, launching, measurements, sessions, shell, starting, store
 from advisor.client import Client
 from advisor.demo import collect
 from advisor.errors import OutOfMemory, RuntimeFailed
-from advisor.launching import Order
 from advisor.machine import Gpu, RuntimeDevice
+from advisor.order import Order
 from advisor.store import Wanted
 from backends.base import LaunchPlan, Model, Options, Watch
 from backends.llama_cpp import LlamaCpp, binary, flags
@@ -300,7 +300,7 @@ def test_too_little_memory_names_a_choice_that_fits(
     with pytest.raises(
         OutOfMemory, match=r"out of memory( while loading the drafter \S+)?: a CPU buffer of .* [MG]iB"
     ) as error:
-        launching.open_session(LlamaCpp(), launching.configure(order))
+        starting.open_session(LlamaCpp(), launching.configure(order))
     assert sessions.everything() == []
     assert "in all instead of" in error.value.hint
     program, *words = shlex.split(error.value.command)
@@ -366,7 +366,7 @@ def test_a_key_is_asked_for_and_seen_by_nobody() -> None:
 def test_conversations_at_once_take_the_memory_that_was_predicted() -> None:
     order = Order(model=OWN, backend="llama.cpp", parallel=16, context=1024, threads=1, extra=("-lv", "4"))
     setup = launching.configure(order)
-    session = launching.open_session(backend := LlamaCpp(), setup)
+    session = starting.open_session(backend := LlamaCpp(), setup)
     try:
         log = Path(session.log).read_text()
         sizes = [float(size) for size in re.findall(r"llama_kv_cache: +CPU KV buffer size = +([\d.]+) MiB", log)]

@@ -11,7 +11,7 @@ import pytest
 
 from advisor import catalog, cli, detection, launching, simulate, smaller
 from advisor.errors import OutOfMemory
-from advisor.launching import Order, Setup
+from advisor.order import Order, Setup
 from tests.launch.conftest import DEMO
 
 GIB = 1 << 30

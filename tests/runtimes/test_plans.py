@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from advisor import checkpoints, launching
+from advisor import checkpoints, launching, starting
 from advisor.commands.launch import parse_hosts, useless
 from advisor.errors import NoBackend, UsageError
-from advisor.launching import Order, Proof
+from advisor.order import Order
 from advisor.simulate import parse
+from advisor.starting import Proof
 from backends.base import LaunchPlan, load
 
 
@@ -16,7 +17,7 @@ def plan(spec: str, **order) -> LaunchPlan:
     from advisor import catalog
 
     setup = launching.configure(Order(machine=parse(spec, catalog.load()), **order), strict=False)
-    return launching.planned(load(setup.backend), setup, port=8000)
+    return starting.planned(load(setup.backend), setup, port=8000)
 
 
 def test_vllm_divides_among_the_fewest_cards_that_hold_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from advisor import licences, sessions, store
 from advisor.commands import launch
-from advisor.launching import Setup
+from advisor.order import Setup
 from advisor.store import Wanted
 from backends.base import Model, Options
 from tests.fakes.hub import Fault, Hub

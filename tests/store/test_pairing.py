@@ -11,7 +11,7 @@ import pytest
 from advisor import catalog, launching, pairing, subject
 from advisor.commands import launch
 from advisor.errors import RuntimeFailed
-from advisor.launching import Order
+from advisor.order import Order
 from tests.bench.memory import write_pair
 from tests.engine import random_pair
 

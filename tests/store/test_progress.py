@@ -74,7 +74,7 @@ FETCH = """
 import sys
 from advisor import progress, store
 from advisor.commands.launch import fetch
-from advisor.launching import Setup
+from advisor.order import Setup
 from advisor.store import Wanted
 from backends.base import Model, Options
 from pathlib import Path

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import catalog, known, launching, measurements
-from advisor.launching import Order
+from advisor import catalog, known, launching, measurements, tried
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 from advisor.measurements import FileId
+from advisor.order import ADAPTS, Order
 from advisor.ranking import Ranking, Request, rank
 from advisor.report import document
 from tests.launch.conftest import ask
@@ -186,7 +186,7 @@ def test_what_is_unclear_leaves_the_drafter_to_the_formula(store: Path) -> None:
 
 def remember_demo(length: int, verdict: str, **more: Any) -> None:
     setup = launching.configure(Order(model="demo", backend="native"), measured=False)
-    here = known._machine(setup)
+    here = tried.machine_of(setup)
     for one in (0, 5):
         measurements.keep(
             measurement(
@@ -233,7 +233,7 @@ def test_launch_does_not_heed_what_is_unclear_or_of_another_build(
     remember_demo(0, verdict, **more)
     setup = launching.configure(Order(model="demo", backend="native"))
     assert setup.model.drafter is not None
-    assert setup.model.draft_tokens == launching.ADAPTS
+    assert setup.model.draft_tokens == ADAPTS
 
 
 # ---- Cost

@@ -15,7 +15,7 @@ import pytest
 
 from advisor import launching, measurements, sessions
 from advisor.errors import RuntimeFailed
-from advisor.launching import Order
+from advisor.order import Order
 from advisor.trial import ADAPTS, Plan, Sample, Stage, Trial, plan_for
 from advisor.trial_document import BUSY
 from advisor.trial_sessions import Own

@@ -12,10 +12,11 @@ from textual.pilot import Pilot
 from textual.widgets import TextArea
 
 from advisor.errors import OutOfMemory
-from advisor.launching import Order, Proof
+from advisor.order import Order
 from advisor.processes import birth
 from advisor.progress import Transfer
 from advisor.sessions import Session
+from advisor.starting import Proof
 from advisor.trial import Answered, Sample
 from advisor.trial_document import KindPart
 from advisor.tui.app import Wizard

@@ -10,8 +10,8 @@ from typing import Any
 
 from advisor.client import Client, Done, Text, Timings
 from advisor.errors import AdvisorError
-from advisor.launching import Order, Setup
 from advisor.machine import Availability
+from advisor.order import Order, Setup
 from advisor.store import File
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Progress, Stats, Watch
 

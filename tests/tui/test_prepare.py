@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from advisor import sessions, store
 from advisor.errors import DownloadFailed, OutOfMemory, RuntimeFailed
-from advisor.launching import Order, Setup
+from advisor.order import Order, Setup
 from advisor.store import File
 from advisor.tui.app import Wizard
 from advisor.tui.live import order

@@ -16,8 +16,8 @@ from textual.pilot import Pilot
 from textual.widgets import Button
 
 from advisor import launching, sessions
-from advisor.launching import Order, Setup
 from advisor.measurements import recall
+from advisor.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.services import Services

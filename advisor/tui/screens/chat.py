@@ -15,7 +15,7 @@ from textual.widgets import Button, Label
 from advisor import sessions
 from advisor.client import Done, Text, Timings
 from advisor.errors import AdvisorError
-from advisor.launching import ADAPTS
+from advisor.order import ADAPTS
 from advisor.snippets import Snippet
 from advisor.tui.background import background
 from advisor.tui.screens.endpoint import Endpoint
