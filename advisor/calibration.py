@@ -7,16 +7,19 @@ fingerprint and the runtime's build.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from advisor import measurements
-from advisor.errors import NoBackend, RuntimeFailed
+from advisor import measurements, paths
+from advisor.errors import Interrupted, NoBackend, RuntimeFailed
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
 
@@ -24,7 +27,11 @@ SCHEMA = "advisor.calibrate/1"
 RUNTIME = "native"
 DEMO, LIKE_12B = "demo", "two layers of 12b"
 DEMO_S, LIKE_12B_S = 8.0, 25.0
-PATIENCE_S = 120.0
+READING_S, LOADING_S = 1.0, 4.0
+"""About: of main memory, and of a model before it is timed."""
+PATIENCE_S, LOOK_S = 120.0, 0.1
+DECLINED = "no-calibration"
+"""A file of the state folder: hardware and build for which it was declined, one a line."""
 MEMORY = "memory"
 ROWS = "rows"
 
@@ -58,21 +65,43 @@ class Calibration(Record, frozen=True, kw_only=True):
     costs: tuple[Costs, ...]
 
 
-def run(machine: Machine) -> Iterator[str | Calibration]:
-    """Measure and keep it; yields what begins, in words, and last what was found.
+class Stage(NamedTuple):
+    """What begins, in words, and about how many seconds it takes."""
+
+    what: str
+    seconds: float
+
+
+def stages() -> tuple[Stage, ...]:
+    """What it consists of."""
+    return (
+        Stage("reading main memory", READING_S),
+        Stage("decoding with the embedded model", LOADING_S + DEMO_S),
+        Stage("decoding with two layers of the 12B's width", LOADING_S + LIKE_12B_S),
+    )
+
+
+def run(machine: Machine, stop: threading.Event | None = None) -> Iterator[Stage | Calibration]:
+    """Measure and keep it; yields what begins, and last what was found.
+
+    Args:
+        stop: ends it when it is set, in the middle of whatever is measured; nothing is kept then.
 
     Raises:
         NoBackend: the runtime is not here.
         RuntimeFailed: it failed, or what was found cannot be kept.
+        Interrupted: it was stopped.
     """
     if not any(each.name == RUNTIME and each.available for each in machine.backends):
         raise NoBackend("calibrating needs the native engine, which is not installed", command="advisor doctor")
-    yield "reading main memory"
+    stop = stop or threading.Event()
+    reading, embedded, wide = stages()
+    yield reading
     rate = memory_rate(machine)
-    yield "decoding with the embedded model"
-    costs = [_demo_costs()]
-    yield "decoding with two layers of the 12B's width"
-    costs.append(_wide_costs())
+    yield embedded
+    costs = [_demo_costs(stop)]
+    yield wide
+    costs.append(_wide_costs(stop))
     found = Calibration(
         machine=measurements.fingerprint(machine),
         build=measurements.build_of(machine, RUNTIME),
@@ -96,13 +125,13 @@ def memory_rate(machine: Machine) -> int | None:
     return int(found.rate) if found else None
 
 
-def _demo_costs() -> Costs:
+def _demo_costs(stop: threading.Event) -> Costs:
     from advisor import demo  # noqa: PLC0415
 
-    return _timed(DEMO, demo.pair(drafter=False).target, DEMO_S)
+    return _timed(DEMO, demo.pair(drafter=False).target, DEMO_S, stop)
 
 
-def _wide_costs() -> Costs:
+def _wide_costs(stop: threading.Event) -> Costs:
     from backends.native import synthetic  # noqa: PLC0415 - numpy
 
     with tempfile.TemporaryDirectory(prefix="advisor-calibrate-") as folder:
@@ -113,25 +142,45 @@ def _wide_costs() -> Costs:
             raise RuntimeFailed(
                 f"no room for a test model of 280 MB in {folder}: {error.strerror}", hint="set TMPDIR to another folder"
             ) from None
-        return _timed(LIKE_12B, model, LIKE_12B_S)
+        return _timed(LIKE_12B, model, LIKE_12B_S, stop)
 
 
-def _timed(name: str, model: Path, seconds: float) -> Costs:
+def _timed(name: str, model: Path, seconds: float, stop: threading.Event) -> Costs:
     """Time it in a process of its own, which ends with this one."""
     argv = [sys.executable, "-P", "-m", "backends.native.rows", str(model), str(seconds)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said, complaint = _awaited(process, PATIENCE_S + seconds, stop)
+        except subprocess.TimeoutExpired:
+            raise RuntimeFailed(
+                f"decoding with {name} took longer than {PATIENCE_S:.0f} s", hint="is this machine busy?"
+            ) from None
+        finally:
+            process.kill()
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S + seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise RuntimeFailed(
-            f"decoding with {name} took longer than {PATIENCE_S:.0f} s", hint="is this machine busy?"
-        ) from None
-    try:
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (complaint.strip().splitlines() or ["it said nothing"])[-1]
         raise RuntimeFailed(f"decoding with {name} failed: {last}", command="advisor doctor") from None
     rows = {int(count): float(taken) for count, taken in found["rows"].items()}
     return Costs(model=name, seconds=rows, times=int(found["times"]), bytes=int(found["bytes"]))
+
+
+def _awaited(process: subprocess.Popen[str], seconds: float, stop: threading.Event) -> tuple[str, str]:
+    """What it printed, on standard output and standard error.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+        Interrupted: it was stopped.
+    """
+    until = time.monotonic() + seconds
+    while not stop.is_set():
+        try:
+            return process.communicate(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > until:
+                raise
+    raise Interrupted("stopped")
 
 
 # ---- Remembered
@@ -200,6 +249,26 @@ def recalled(machine: Machine) -> Calibration | None:
 
 
 def is_wanted(machine: Machine) -> bool:
-    """Whether the wizard should offer it: never done here with this build, and the runtime is there."""
+    """Whether the wizard should offer it: never done here with this build nor declined, and the runtime is there."""
     there = any(each.name == RUNTIME and each.available for each in machine.backends)
-    return there and not machine.simulated and recalled(machine) is None
+    return there and not machine.simulated and _mark(machine) not in _declined() and recalled(machine) is None
+
+
+def decline(machine: Machine) -> None:
+    """Remember that it is not wanted with this hardware and build. Best effort: it would be offered again."""
+    with contextlib.suppress(OSError):
+        file = paths.state_folder() / DECLINED
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("a", encoding="utf-8") as declined:
+            declined.write(f"{_mark(machine)}\n")
+
+
+def _mark(machine: Machine) -> str:
+    return f"{measurements.fingerprint(machine)} {measurements.build_of(machine, RUNTIME)}"
+
+
+def _declined() -> list[str]:
+    try:
+        return (paths.state_folder() / DECLINED).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []

@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from advisor import calibration, catalog
-from advisor.calibration import Calibration
+from advisor.calibration import Calibration, Stage
 from advisor.commands.launch import ended_by_signals
 from advisor.detection import detect
+from advisor.machine import Machine
 from advisor.progress import busy
 from advisor.units import format_rate
 
@@ -49,13 +50,13 @@ def command(*, show: bool, as_json: bool) -> None:
             click.echo(line)
 
 
-def measured(machine: Any) -> Calibration:
+def measured(machine: Machine) -> Calibration:
     steps = calibration.run(machine)
-    what: str | Calibration = next(steps)
-    while isinstance(what, str):
-        with busy(what):
-            what = next(steps)
-    return what
+    found: Stage | Calibration = next(steps)
+    while isinstance(found, Stage):
+        with busy(found.what):
+            found = next(steps)
+    return found
 
 
 def document(found: Calibration | None) -> dict[str, Any]:

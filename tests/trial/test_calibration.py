@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from advisor import calibration, measurements
-from advisor.errors import NoBackend, RuntimeFailed
+from advisor.errors import Interrupted, NoBackend, RuntimeFailed
 from advisor.machine import Availability, Cpu, Machine, Memory
 from tests.launch.conftest import ask
 
@@ -29,8 +32,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.engine
 def test_it_measures_and_is_recalled(store: Path, brief: None) -> None:
     assert calibration.is_wanted(HERE)
-    *words, found = calibration.run(HERE)
-    assert len(words) == 3
+    *begun, found = calibration.run(HERE)
+    assert tuple(begun) == calibration.stages()
     assert isinstance(found, calibration.Calibration)
     assert found.memory_bytes_per_s == 10**10
     demo, wide = found.costs
@@ -69,7 +72,28 @@ def test_a_runtime_that_fails_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(64))
     with pytest.raises(RuntimeFailed, match="decoding with broken failed"):
-        calibration._timed("broken", broken, 0.1)
+        calibration._timed("broken", broken, 0.1, threading.Event())
+
+
+@pytest.mark.engine
+def test_stopped_it_ends_at_once_and_keeps_nothing(store: Path) -> None:
+    stop = threading.Event()
+    steps = calibration.run(HERE, stop)
+    next(steps)
+    next(steps)
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        next(steps)
+    assert time.monotonic() - began < calibration.DEMO_S, "nobody waits for what is measured"
+    assert calibration.is_wanted(HERE)
+
+
+def test_declined_it_is_not_offered_for_this_build_again(store: Path) -> None:
+    calibration.decline(HERE)
+    assert not calibration.is_wanted(HERE)
+    newer = msgspec.structs.replace(HERE.backends[0], version="1.1")
+    assert calibration.is_wanted(msgspec.structs.replace(HERE, backends=(newer,)))
 
 
 def test_show_without_one(state: Path) -> None:
