@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 import advisor
-from advisor.checks import Check
+from advisor.check import Check
 from advisor.errors import AdvisorError
 from advisor.machine import Availability, Cpu, Gpu, Machine, Vendor
 from backends.base import Backend, load, registered

@@ -11,17 +11,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
-from advisor import demo, paths, remote, sessions, shelves, store
+from advisor import builds, demo, paths, remote, sessions, shelves, store
+from advisor.check import Check, Status
 from advisor.client import running
 from advisor.detection import GPU_PROBES
 from advisor.errors import AdvisorError
-from advisor.machine import Availability, Machine, Problem, Record
+from advisor.machine import Availability, Machine, Problem
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, Options, load
-
-Status = Literal["pass", "warn", "fail"]
 
 DECODED = ("llama.cpp", "native")
 """Backends that start a server of their own on any pair of files."""
@@ -36,24 +34,12 @@ NO_DISK = 3 * 10**9
 LEAST_PYTHON = (3, 11)
 
 
-class Check(Record, frozen=True, kw_only=True):
-    """One thing that was tried. `mend`: what to do where it is not well; `command`: what to type."""
-
-    name: str
-    status: Status
-    message: str
-    mend: str = ""
-    command: str = ""
-
-
 def everything(machine: Machine, problems: Iterable[Problem]) -> Iterator[Check]:
     """All checks, one by one: decoding takes a second or two for each runtime.
 
     Args:
         problems: what the probes and their diagnosis found.
     """
-    from advisor import builds  # noqa: PLC0415 - it tells in `Check`s too
-
     yield _python()
     yield from probes(machine, tuple(problems))
     for found in machine.backends:

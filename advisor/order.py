@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advisor.errors import UsageError
 from advisor.footprint import KvType
 from advisor.machine import Machine, Record
 from backends.base import Model, Options
@@ -18,15 +19,18 @@ DEMO = "demo"
 NATIVE = "native"
 DRAFT_TOKENS = 3
 """Drafted a round where nobody says otherwise and nothing is known."""
+AUTO = "auto"
 ADAPTS = -1
 """The native engine's own choice: as many as pay."""
+MOST_DRAFTS = 15
 SWITCHED_OFF = "it was switched off"
 
 
 class Order(Record, frozen=True, kw_only=True):
     """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
     each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit. `machine`: the one
-    that it will run on, where that is not this one. `hosts`: those that serve it together, this one first."""
+    that it will run on, where that is not this one; `gpu` and `memory`: what is corrected of it, as
+    `correction.corrected` reads it. `hosts`: those that serve it together, this one first."""
 
     model: str | None = None
     backend: str | None = None
@@ -46,12 +50,27 @@ class Order(Record, frozen=True, kw_only=True):
     api_key: str | None = None
     extra: tuple[str, ...] = ()
     machine: Machine | None = None
+    gpu: str | None = None
+    memory: str | None = None
     hosts: tuple[str, ...] = ()
 
     @property
     def drafts(self) -> bool:
         """Whether a drafter is wanted."""
         return self.use_drafter and self.draft_tokens != 0
+
+    def place(self) -> Machine:
+        """The machine that it will run on, with what is corrected of it.
+
+        Raises:
+            UsageError: an unknown device, or a size that cannot be.
+        """
+        from advisor import catalog  # noqa: PLC0415 - where something is decided, not where it is only written down
+        from advisor.correction import corrected  # noqa: PLC0415
+        from advisor.detection import detect  # noqa: PLC0415
+
+        known = catalog.load()
+        return corrected(self.machine or detect(known.devices.values()), known, gpu=self.gpu, memory=self.memory)
 
     def typed(self) -> str:
         """As it is typed. A key stays in the environment."""
@@ -67,10 +86,18 @@ class Order(Record, frozen=True, kw_only=True):
             "--gpu-layers": self.gpu_layers,
             "--threads": self.threads,
             "--port": self.port or None,
+            "--gpu": self.gpu,
+            "--memory": self.memory,
+            "--hosts": ",".join(self.hosts) or None,
         }
         for name, value in values.items():
             words += [name, str(value)] if value is not None else []
-        switches = {"--no-drafter": not self.use_drafter, "--projector": self.projector, "--detach": self.detached}
+        switches = {
+            "--no-drafter": not self.use_drafter,
+            "--projector": self.projector,
+            "--force": self.force,
+            "--detach": self.detached,
+        }
         words += [name for name, on in switches.items() if on]
         return shlex.join([*words, *(["--", *self.extra] if self.extra else [])])
 
@@ -102,3 +129,16 @@ class Setup(Record, frozen=True, kw_only=True):
     estimate: Estimate | None = None
     repositories: tuple[Repository, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def drafts_in(text: str) -> int | None:
+    """The number of drafts, None for `auto`.
+
+    Raises:
+        UsageError: neither a number from 0 to `MOST_DRAFTS` nor `auto`.
+    """
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or int(text) > MOST_DRAFTS:
+        raise UsageError(f"--draft-tokens is {text!r}: a number from 0 to {MOST_DRAFTS}, or {AUTO}")
+    return int(text)

@@ -269,6 +269,20 @@ def load(name: str) -> Backend:
     return loaded(points[name])
 
 
+def usable(name: str) -> Backend:
+    """The backend of that name, if it can be used here.
+
+    Raises:
+        UsageError: no such backend.
+        NoBackend: it cannot be used here.
+    """
+    backend = load(name)
+    found = backend.detect()
+    if not found.available:
+        raise NoBackend(f"{name} cannot be used here: {found.why_not}", hint=found.hint or "")
+    return backend
+
+
 def loaded(point: EntryPoint) -> Backend:
     """The backend behind an entry point.
 

@@ -13,15 +13,14 @@ import msgspec
 from advisor import checkpoints, demo, gguf, launching, pairing, sessions
 from advisor.client import Client, Done, Text, Timings, joined, running
 from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_session
-from advisor.commands.run import AUTO, usable
 from advisor.demo import Answer, collect, compare
 from advisor.errors import UsageError
 from advisor.estimate import DEFAULT_CONTEXT
-from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, Order
+from advisor.order import ADAPTS, AUTO, DEMO, DRAFT_TOKENS, NATIVE, Order
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session
-from backends.base import Backend, Model, Options, load
+from backends.base import Backend, Model, Options, load, usable
 
 CONTEXT_STEP = 4096
 BYTES_PER_TOKEN = 2

@@ -15,7 +15,6 @@ import click
 from advisor import launching, sessions
 from advisor.commands.launch import LOOKING, drafter_words, ended_by_signals, fetch, opened
 from advisor.commands.ps import stats_words
-from advisor.commands.run import usable
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.footer import Footer
 from advisor.machine import Record
@@ -23,7 +22,7 @@ from advisor.order import DEMO, Order
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session
-from backends.base import Backend, load
+from backends.base import Backend, load, usable
 
 if TYPE_CHECKING:
     from advisor.client import Client, Text, Timings

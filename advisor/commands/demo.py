@@ -8,7 +8,7 @@ import msgspec
 from advisor.demo import ANSWER_TOKENS, DRAFT_TOKENS, PAIRS, QUESTION, Comparison, collect, compare, pair
 from advisor.errors import AdvisorError
 from advisor.machine import Machine
-from backends.base import Options
+from backends.base import Options, usable
 
 GIB = 1 << 30
 
@@ -21,7 +21,7 @@ def command(question: str) -> None:
     The embedded model is tiny and knows only what this program is about; it is here to show the way, not to be clever.
     """
     from advisor.client import running  # noqa: PLC0415
-    from advisor.commands.run import positions, usable  # noqa: PLC0415
+    from advisor.commands.run import positions  # noqa: PLC0415
     from advisor.printer import Printer  # noqa: PLC0415
 
     model = pair()

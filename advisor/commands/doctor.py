@@ -22,7 +22,7 @@ from advisor.probes.host import Findings, Local, Recorder, ToolError
 from advisor.profile import Device
 
 if TYPE_CHECKING:
-    from advisor.checks import Check
+    from advisor.check import Check
 
 
 EPILOG = """\b

@@ -16,16 +16,16 @@ import msgspec
 
 from advisor import checkpoints, launch_document, launching, licences, sessions, shell, shelves, starting, store
 from advisor.commands import elsewhere
-from advisor.commands.run import parse_drafts, usable
+from advisor.commands.recommend import correcting
 from advisor.errors import Interrupted, UsageError, unknown_name
 from advisor.footprint import KvType
-from advisor.order import Order, Setup
+from advisor.order import Order, Setup, drafts_in
 from advisor.progress import Meter, busy
 from advisor.sessions import Session
 from advisor.starting import Proof
 from advisor.store import File
 from advisor.units import format_bytes, format_file_size
-from backends.base import Backend, LaunchPlan, load
+from backends.base import Backend, LaunchPlan, load, usable
 
 KEY = "ADVISOR_API_KEY"
 LOOKING = "looking at this machine and for the files"
@@ -69,6 +69,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.option(
     "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="What `detect --json` saw of that host."
 )
+@correcting
 @click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first: vllm or sglang.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
@@ -93,6 +94,8 @@ def command(
     api_key: str | None,
     ollama_host: str | None,
     file: Path | None,
+    gpu: str | None,
+    memory: str | None,
     hosts: str | None,
     detach: bool,
     projector: bool,
@@ -119,13 +122,15 @@ def command(
     elsewhere.offer_to_serve(backend)
     order = Order(
         machine=elsewhere.machine_of(backend, file),
+        gpu=gpu,
+        memory=memory,
         model=model,
         backend=backend,
         quant=quant,
         context=context,
         drafter=drafter,
         use_drafter=not no_drafter,
-        draft_tokens=parse_drafts(draft_tokens),
+        draft_tokens=drafts_in(draft_tokens),
         port=port or 0,
         detached=detach,
         projector=projector,

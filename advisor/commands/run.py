@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from advisor.errors import NoBackend, UsageError
-from backends.base import Backend
+from advisor.errors import UsageError
+from advisor.order import AUTO, Order, drafts_in
 
 if TYPE_CHECKING:
     from advisor.commands.answerer import Answerer
     from advisor.demo import Answer
-
-AUTO = "auto"
 
 
 @click.command(
@@ -65,12 +63,11 @@ def command(
     demo. PROMPT `-` reads standard input. A session that wants an API key gets the one of ADVISOR_API_KEY.
     """
     name, prompt = parse_words(words)
-    drafts = parse_drafts(draft_tokens)
+    drafts = drafts_in(draft_tokens)
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor run --help")
     # What answers brings an HTTP library; errors of usage should not wait for it.
     from advisor.commands.answerer import answerer  # noqa: PLC0415
-    from advisor.order import Order  # noqa: PLC0415
     from advisor.printer import Printer  # noqa: PLC0415
 
     order = Order(
@@ -140,36 +137,6 @@ def _is_model(word: str) -> bool:
     from advisor.catalog import load  # noqa: PLC0415
 
     return word.lower() in ("demo", *load().models) or word.lower().endswith(".gguf")
-
-
-def parse_drafts(text: str) -> int | None:
-    """The number of drafts, None for `auto`.
-
-    Raises:
-        UsageError: neither a number from 0 to 15 nor `auto`.
-    """
-    if text == AUTO:
-        return None
-    most = 15
-    if not text.isdecimal() or int(text) > most:
-        raise UsageError(f"--draft-tokens is {text!r}: a number from 0 to {most}, or {AUTO}")
-    return int(text)
-
-
-def usable(name: str) -> Backend:
-    """The backend of that name, if it can be used here.
-
-    Raises:
-        UsageError: no such backend.
-        NoBackend: it cannot be used here.
-    """
-    from backends.base import load  # noqa: PLC0415
-
-    backend = load(name)
-    found = backend.detect()
-    if not found.available:
-        raise NoBackend(f"{name} cannot be used here: {found.why_not}", hint=found.hint or "")
-    return backend
 
 
 def stats_lines(timings: dict[str, Any], gain: float | None = None) -> list[str]:

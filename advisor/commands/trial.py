@@ -11,11 +11,10 @@ import msgspec
 
 from advisor import launching, measurements, sessions
 from advisor.commands.launch import ended_by_signals, fetch
-from advisor.commands.run import usable
 from advisor.errors import AdvisorError, Interrupted, UsageError
 from advisor.order import Order, Setup
 from advisor.progress import Line
-from backends.base import Backend
+from backends.base import Backend, usable
 
 EPILOG = """\b
 Examples:

@@ -6,8 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from advisor.machine import Machine
-from advisor.order import ADAPTS, Order, Setup
+from advisor.order import ADAPTS, Order, Setup, drafts_in
 from advisor.sessions import Session
 from advisor.starting import Proof
 from advisor.tui.talk import Talk
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from advisor.tui.errand import Errand
 
 SAME = ("model", "backend", "quant", "context", "drafter", "projector", "force", "kv_type", "parallel", "threads",
-        "gpu_layers", "extra")  # fmt: skip
+        "gpu_layers", "gpu", "memory", "extra")  # fmt: skip
 """What an order and the options of `advisor launch` have in common."""
 
 
@@ -64,23 +63,17 @@ def drafts_in_words(length: int | None) -> str:
     return f"{length} a round" if length else "none"
 
 
-def order(command: str, machine: Machine | None = None) -> Order:
-    """What a command line of `advisor launch` orders; it goes on when the wizard is left.
-
-    Args:
-        machine: as it was corrected.
-    """
+def order(command: str) -> Order:
+    """What a command line of `advisor launch` orders; it goes on when the wizard is left."""
     from advisor.commands.launch import command as launch  # noqa: PLC0415
-    from advisor.commands.run import parse_drafts  # noqa: PLC0415
 
     given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
     return Order(
         **{name: given[name] for name in SAME},
         use_drafter=not given["no_drafter"],
-        draft_tokens=parse_drafts(given["draft_tokens"]),
+        draft_tokens=drafts_in(given["draft_tokens"]),
         port=given["port"] or 0,
         detached=True,
-        machine=machine,
     )
 
 

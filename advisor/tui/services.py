@@ -98,7 +98,7 @@ def backend(name: str) -> Backend:
     Raises:
         NoBackend: it cannot be used here.
     """
-    from advisor.commands.run import usable  # noqa: PLC0415
+    from backends.base import usable  # noqa: PLC0415
 
     return usable(name)
 
