@@ -40,10 +40,8 @@ class Bench:
     """
 
     def __init__(self, backend: Backend, model: Model | None = None, *, limit_s: float = LIMIT_S) -> None:
-        from advisor import demo  # noqa: PLC0415
-
         self.backend = backend
-        self.model = model or demo.pair()
+        self._given = model
         # The embedded pair is so small that threads would only wait for one another.
         self.options = Options() if model else Options(threads=1)
         self.limit_s = limit_s
@@ -85,6 +83,15 @@ class Bench:
         _kill(tree)
 
     # ---- What rules ask for
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The files that it is tried with: those given, or the embedded pair in the form that this runtime reads."""
+        from advisor import demo  # noqa: PLC0415
+
+        if self._given is not None:
+            return self._given
+        return _checkpoints() if self.found.reads == "checkpoint" else demo.pair()
 
     @functools.cached_property
     def found(self) -> Availability:
@@ -177,6 +184,15 @@ class Bench:
         from advisor.client import joined  # noqa: PLC0415
 
         return joined(self.backend, endpoint)
+
+
+def _checkpoints() -> Model:
+    """The embedded pair as checkpoints, which are made where they are not there yet."""
+    from advisor import demo  # noqa: PLC0415
+    from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
+
+    made = checkpoint.make()
+    return msgspec.structs.replace(demo.pair(), target=made.target, drafter=made.drafter)
 
 
 def among(model: str, names: Iterable[str]) -> bool:

@@ -1,7 +1,7 @@
 """Transformers as a backend: `generate` with Gemma's assistant, behind this project's own server.
 
 For those who have PyTorch and nothing else. Transformers' own server takes no assistant, so the native engine's serves
-here too. The embedded pair runs as checkpoints that are made from its files when they are first needed.
+here too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.machine import Availability
 from advisor.profile import Runtime
-from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Progress, Watch
+from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Watch
 from backends.hosted import Hosted
 
 AUTO = "auto"
@@ -82,9 +82,9 @@ class Transformers(Hosted):
         return ((sys.executable, "-c", show),) if all(map(_version, PACKAGES)) else ()
 
     def refusal(self, model: Model) -> str:
-        """As `Backend.refusal`: no GGUF but the embedded pair, of which checkpoints are made."""
+        """As `Backend.refusal`: no GGUF."""
         for file in (model.target, model.drafter):
-            if file is not None and file.suffix.lower() == ".gguf" and not _embedded(file):
+            if file is not None and file.suffix.lower() == ".gguf":
                 return f"Transformers reads checkpoints in Hugging Face's format, no GGUF files ({file.name})"
         return ""
 
@@ -131,13 +131,6 @@ class Transformers(Hosted):
             environment=ENVIRONMENT,
             command=shell.quoted(argv),
         )
-
-    def prepare(self, plan: LaunchPlan, progress: Progress) -> None:
-        """Make the embedded pair's checkpoints where they are wanted."""
-        if any(_embedded(file) for file in (plan.model.target, plan.model.drafter) if file is not None):
-            from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
-
-            checkpoint.make(progress=progress)
 
     def check(self, plan: LaunchPlan) -> None:
         """That it is installed and new enough for this model, and that target and drafter belong together.
@@ -186,23 +179,10 @@ def _version(package: str) -> str:
         return ""
 
 
-def _embedded(file: Path) -> bool:
-    """Whether it is of the embedded pair."""
-    from advisor import demo  # noqa: PLC0415
-
-    pair = demo.pair()
-    return file in (pair.target, pair.drafter)
-
-
 def _folder(place: Path) -> Path:
     """Where a checkpoint is, or the repository's name as it is where it is not here yet."""
     from backends import checkpoint  # noqa: PLC0415
 
-    if place.suffix.lower() == ".gguf" and _embedded(place):
-        from profiles.demo import checkpoint as made  # noqa: PLC0415
-
-        pair = made.place()
-        return pair.drafter if place == made.DRAFTER else pair.target
     return checkpoint.local(place) or place
 
 

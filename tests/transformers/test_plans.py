@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from advisor import demo
 from advisor.cli import cli
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.machine import Gpu
 from backends import pytorch
 from backends.base import Model, Options, load
-from backends.conformance.bench import children
+from backends.conformance.bench import Bench, children
 from backends.native.depth import AUTO
 from backends.pytorch.drafting import Assistant
 from backends.pytorch.engine import Rounds
@@ -118,12 +117,14 @@ def test_plan_refuses_what_it_has_not(backend, model, asked, said):
         backend.plan(model, Options(**asked))
 
 
-def test_embedded_pair_is_planned_as_its_checkpoints(backend, tmp_path, monkeypatch):
+def test_embedded_pair_is_planned_as_checkpoints(backend, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    plan = backend.plan(demo.pair(), Options())
-    target, drafter = (Path(plan.argv[plan.argv.index(name) + 1]) for name in ("--target", "--drafter"))
-    assert not target.exists()
-    backend.prepare(plan, lambda *_: None)
+    said = CliRunner().invoke(cli, ["launch", "demo", "--backend", "transformers", "--dry-run", "--json"])
+    argv = json.loads(said.stdout)["plan"]["argv"]
+    target, drafter = (Path(argv[argv.index(name) + 1]) for name in ("--target", "--drafter"))
+    assert not target.exists(), "a dry run makes nothing"
+    tried = Bench(backend).model
+    assert (tried.target, tried.drafter) == (target, drafter)
     assert all((folder / "model.safetensors").is_file() for folder in (target, drafter))
 
 
