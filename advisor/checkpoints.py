@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, demo, footprint
+from advisor import catalog, demo, footprint, joining
 from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
 from advisor.machine import Availability, Gpu, Machine, Record
 from advisor.order import Order, Repository, Setup
@@ -58,7 +58,9 @@ def configure(order: Order, *, strict: bool) -> Setup:
     """
     known = catalog.load()
     runtime = known.runtimes[order.backend or ""]
-    machine = order.machine or _machine()
+    if server := joining.server_of(runtime):
+        return joining.configure(order, runtime, server, strict=strict)
+    machine = order.place()
     if order.model is not None and order.model.lower() == demo.NAME:
         return _own(_embedded(order, runtime, strict=strict), runtime, machine)
     if order.model is not None and is_place(order.model):
@@ -101,12 +103,6 @@ def is_place(name: str) -> bool:
     """Whether MODEL means a folder or file of the user's own, and no size of the catalogue."""
     path = Path(name).expanduser()
     return path.is_absolute() or name.startswith(".") or path.exists()
-
-
-def _machine() -> Machine:
-    from advisor.detection import detect  # noqa: PLC0415
-
-    return detect(catalog.load().devices.values())
 
 
 def _reason(order: Order, found: Checkpoint) -> str:

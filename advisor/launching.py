@@ -157,11 +157,10 @@ class _Site(Record, frozen=True, kw_only=True):
 
 
 def _site(order: Order) -> _Site:
-    from advisor.detection import detect  # noqa: PLC0415
     from advisor.request import choose_backend  # noqa: PLC0415
 
     known = catalog.load()
-    machine = order.machine or detect(known.devices.values())
+    machine = order.place()
     chosen = choose_backend(order.backend, machine, known.use_case("vision" if order.projector else "chat"))
     return _Site(machine=machine, backend=chosen, catalog=known)
 

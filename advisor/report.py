@@ -6,6 +6,7 @@ people.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -15,7 +16,7 @@ from msgspec import Meta, Struct
 
 from advisor import __version__
 from advisor.budgets import Budget
-from advisor.candidates import Candidate, Code, Prefer, Rejected
+from advisor.candidates import Candidate, Code, Prefer, Rejected, Terms
 from advisor.footprint import Footprint
 from advisor.machine import Basis, Machine
 from advisor.placement import Mode, Placement, usable_gpus
@@ -143,10 +144,10 @@ class HeldPart(Part, frozen=True, kw_only=True):
 
 
 class EvidencePart(Part, frozen=True, kw_only=True):
-    """`kin`: `measured` for these very files, or only a `relative` of them (another quant or size). `shared`: somebody
-    else measured it, on the same hardware."""
+    """`kin`: `measured` for these very files, only a `relative` of them (another quant or size), or `calibrated` by
+    what this machine's processor takes for a step. `shared`: somebody else measured it, on the same hardware."""
 
-    kin: Literal["measured", "relative"]
+    kin: Literal["measured", "relative", "calibrated"]
     reason: str
     date: str
     shared: bool
@@ -294,7 +295,7 @@ def document(
 
     Args:
         ranking: what was decided.
-        options: the options of the command line that the launch command must repeat, such as `--backend`.
+        options: the options of the command line that the launch command must repeat: `--backend`, `--gpu`, `--memory`.
         price: what the machine costs, for `cost`.
         now: when it was generated; the present by default.
     """
@@ -511,8 +512,17 @@ def launch_command(pick: Candidate, ranking: Ranking, options: Mapping[str, str]
     users = terms.use_case.concurrent_users if terms.backend.name == "llama.cpp" else 1
     words += ["--context", str(terms.context_tokens // users)]
     words += ["--parallel", str(users)] if users > 1 else []
+    if pick.load.projector:
+        words.append("--projector")
+        # With it any backend will do that takes in images.
+        words += ["--backend", terms.backend.name] if hears(terms) and "--backend" not in options else []
     for option, value in options.items():
         words += [option, value]
     if not pick.drafter.enabled:
         words.append("--no-drafter")
-    return " ".join(words)
+    return shlex.join(words)
+
+
+def hears(terms: Terms) -> bool:
+    """Whether it is about sounds."""
+    return "audio" in terms.use_case.modalities

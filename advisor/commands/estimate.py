@@ -10,7 +10,7 @@ import msgspec
 
 from advisor import catalog, estimate, gguf
 from advisor import subject as subjects
-from advisor.commands.recommend import the_machine, the_reserve
+from advisor.commands.recommend import correcting, the_machine, the_reserve
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
 from advisor.footprint import KvType
 from advisor.gguf import Header
@@ -53,6 +53,7 @@ be read, 6 the file is damaged or no Gemma 4.
 @click.option(
     "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
 )
+@correcting
 @click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.estimate/1).")
 def command(  # noqa: PLR0917 - click passes them by name
@@ -68,6 +69,8 @@ def command(  # noqa: PLR0917 - click passes them by name
     backend: str | None,
     spec: str | None,
     file: Path | None,
+    gpu: str | None,
+    memory: str | None,
     reserve: str | None,
     as_json: bool,
 ) -> int:
@@ -80,7 +83,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     if kv_type not in get_args(KvType):
         raise unknown_name("value of --kv-type", kv_type, get_args(KvType), command="advisor estimate --help")
     known = catalog.load()
-    machine = the_machine(spec, file, known)
+    machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
     chosen = choose_backend(backend, machine, known.use_case("chat"))
     subject = the_subject(model, quant, known)
     asked = estimate.question(

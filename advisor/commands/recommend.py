@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import click
 import msgspec
@@ -16,6 +17,8 @@ from advisor.ranking import rank
 from advisor.report import document
 from advisor.request import Request
 from advisor.units import parse_bytes, parse_rate
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 EPILOG = """\b
 Examples:
@@ -40,6 +43,13 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
     return value.lower()
 
 
+def correcting(command: F) -> F:
+    """The options for what the user knows better than the probes; the same for all commands that look at a machine."""
+    memory = click.option("--memory", metavar="SIZE", help="Instead of the main memory detected, such as 16GB.")
+    gpu = click.option("--gpu", metavar="G", help='Instead of the GPU detected: "RTX 4060", "2x RTX 3090", none.')
+    return gpu(memory(command))
+
+
 @click.command(epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.recommend/1, see `advisor schema`).")
 @click.option(
@@ -55,8 +65,7 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
 @click.option("--model", metavar="M", help="Only this one: e2b, e4b, 12b, 26b or 31b.")
 @click.option("--quant", metavar="Q", help="Only this file of --model, such as Q8_0.")
-@click.option("--gpu", metavar="G", help='Instead of the GPU detected: "RTX 4060", "2x RTX 3090", none.')
-@click.option("--memory", metavar="SIZE", help="Instead of the main memory detected, such as 16GB.")
+@correcting
 @click.option(
     "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
 )
@@ -112,15 +121,13 @@ def command(  # noqa: PLR0917 - click passes them by name
         from advisor.cost import price  # noqa: PLC0415 - seldom asked for
 
         money = price(price_per_hour, watts, price_per_kwh, currency)
-    machine = the_machine(spec, file, known)
-    if gpu is not None or memory is not None:
-        from advisor.correction import corrected  # noqa: PLC0415 - seldom needed
-
-        machine = corrected(machine, known, gpu=gpu, memory=memory)
+    machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
     if gpu_bandwidth is not None:
         machine = with_bandwidth(machine, parse_rate(gpu_bandwidth))
     ranking = rank(request, machine, known)
-    answer = document(ranking, options={"--backend": backend} if backend else {}, price=money)
+    here = spec is None and file is None
+    again = {"--backend": backend, "--gpu": gpu if here else None, "--memory": memory if here else None}
+    answer = document(ranking, options={name: value for name, value in again.items() if value}, price=money)
     if as_json:
         click.echo(msgspec.json.encode(answer))
         return
@@ -143,14 +150,22 @@ def with_bandwidth(machine: Machine, rate: int) -> Machine:
     return msgspec.structs.replace(machine, gpus=gpus)
 
 
-def the_machine(spec: str | None, file: Path | None, known: catalog.Catalog) -> Machine:
-    """The machine to recommend for: described, read from a file, or this one."""
+def the_machine(
+    spec: str | None, file: Path | None, known: catalog.Catalog, *, gpu: str | None = None, memory: str | None = None
+) -> Machine:
+    """The machine that a command is about: described, read from a file, or this one; with what is corrected of it."""
     if spec is not None and file is not None:
         raise UsageError("--simulate and --machine exclude each other", command="advisor recommend --help")
     if spec is not None:
-        return simulate.parse(spec, known)
-    if file is not None:
-        return simulate.read(file)
-    from advisor.detection import detect  # noqa: PLC0415 - a simulated machine needs no probes
+        machine = simulate.parse(spec, known)
+    elif file is not None:
+        machine = simulate.read(file)
+    else:
+        from advisor.detection import detect  # noqa: PLC0415 - a simulated machine needs no probes
 
-    return detect(known.devices.values())
+        machine = detect(known.devices.values())
+    if gpu is None and memory is None:
+        return machine
+    from advisor.correction import corrected  # noqa: PLC0415 - seldom needed
+
+    return corrected(machine, known, gpu=gpu, memory=memory)

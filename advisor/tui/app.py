@@ -240,11 +240,6 @@ class Wizard(App[Argv]):
     # ---- What runs
 
     @property
-    def corrected(self) -> Machine | None:
-        """The machine to start on, where the user has corrected what was detected."""
-        return self.machine if self.choice.gpu or self.choice.memory else None
-
-    @property
     def talkable(self) -> tuple[Session, ...]:
         """Sessions that ran before, and answer."""
         return tuple(one for one in self.sessions if one.status == "running")

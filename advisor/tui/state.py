@@ -126,8 +126,13 @@ def answer(choice: Choice, detected: Machine | None, catalog: Catalog) -> Answer
     machine = machine_of(choice, detected, catalog)
     ranking = rank(choice.request, machine, catalog)
     field = ranking if choice.model is None else rank(without_file(choice).request, machine, catalog)
-    options = {"--backend": choice.backend} if choice.backend else {}
-    return Answer(choice=choice, ranking=ranking, document=document(ranking, options=options), field=field)
+    return Answer(choice=choice, ranking=ranking, document=document(ranking, options=repeated(choice)), field=field)
+
+
+def repeated(choice: Choice) -> dict[str, str]:
+    """The options that the launch command repeats. On a machine that is elsewhere nothing is corrected any more."""
+    corrected = {"--gpu": choice.gpu, "--memory": choice.memory} if choice.here else {}
+    return {name: value for name, value in {"--backend": choice.backend, **corrected}.items() if value}
 
 
 def without_file(choice: Choice) -> Choice:

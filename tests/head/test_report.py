@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 
 import jsonschema
 import msgspec
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from advisor import terminal
 from advisor.catalog import load
+from advisor.commands.launch import command as launch
 from advisor.ranking import Request, rank
 from advisor.report import Document, document, json_schema
 from tests.head.machines import NAMED, simulated
@@ -100,6 +102,17 @@ def test_time_is_rfc_3339_in_utc() -> None:
 def test_launch_command_repeats_the_choices() -> None:
     command = answer("RTX 4090, 64GB", context_tokens=20000, drafter=False).recommendations[0].command
     assert command == "advisor launch 26b --quant QAT-UD-Q4_K_XL --context 20000 --no-drafter"
+
+
+@pytest.mark.parametrize(
+    ("use_case", "options"),
+    [("vision", "--projector"), ("audio", "--projector --backend llama.cpp"), ("coding", "")],
+)
+def test_launch_command_takes_what_sees_and_hears(use_case: str, options: str) -> None:
+    command = answer("RTX 4060 8GB, 32GB", use_case=use_case).recommendations[0].command
+    given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
+    assert given["projector"] == ("--projector" in options)
+    assert command.endswith(options)
 
 
 # ---- The page

@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from advisor import detection
+from advisor.catalog import load
+from advisor.launching import configure
 from advisor.tui.app import Wizard
+from advisor.tui.live import order
 from advisor.tui.screens.details import Details
 from advisor.tui.screens.help import Help
 from advisor.tui.screens.machine import MachineDialog
-from advisor.tui.state import answer
+from advisor.tui.state import Choice, answer
 from advisor.tui.widgets.candidate_table import CandidateTable
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.stepper import Arrow
 from tests.tui.drive import click, drive, press, step, text
-from tests.tui.world import SESSION, wizard
+from tests.tui.world import LLAMA_CPP, SESSION, machine, wizard
 
 LAUNCH = ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
 
@@ -173,8 +177,26 @@ def test_a_corrected_machine() -> None:
         assert app.choice.line == "advisor recommend --gpu 'RTX 3060' --memory 16GB"
         assert app.machine is not None and app.machine.gpus[0].name == "GeForce RTX 3060"
         assert "corrected by you" in text(app)
+        await press(pilot, "s")
+        assert app.errand is not None
+        assert app.errand.command.endswith("--gpu 'RTX 3060' --memory 16GB")
+        wanted = order(app.errand.command)
+        assert (wanted.gpu, wanted.memory) == ("RTX 3060", "16GB"), "what is started is what was reckoned"
 
     drive(wizard("no-gpu"), script)
+
+
+def test_a_corrected_machine_is_planned_for_as_it_was_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed, the command line gives the memory and the placement of the screen."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    here = machine("cpu, 16GB", LLAMA_CPP)
+    monkeypatch.setattr(detection, "detect", lambda *_args, **_options: here)
+    found = answer(Choice(gpu="RTX 3060", memory="12GB"), here, load())
+    setup = configure(order(found.pick.command), strict=False)
+    assert setup.estimate is not None
+    assert setup.estimate.machine.gpus[0].name == "GeForce RTX 3060"
+    assert setup.estimate.placement.gpu_layers == found.pick.placement.gpu_layers > 0
+    assert setup.expected_bytes == found.pick.memory.total_bytes
 
 
 def test_a_machine_that_is_not_here_cannot_be_started(confirmed: list[tuple[str, ...]]) -> None:
@@ -223,7 +245,6 @@ def test_every_number_is_that_of_the_shell_line(name: str) -> None:
 
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         assert app.answer is not None
-        from advisor.catalog import load
         from advisor.terminal import rate
 
         again = answer(app.choice, app.detected, load()).pick

@@ -89,7 +89,7 @@ that it goes on there the next time. If something fails, the button offers what 
         self.line = command
         if self.wizard.errand is not None:
             self.wizard.asked = self.wizard.errand.command
-        self.wizard.begin(order(command, self.wizard.corrected))
+        self.wizard.begin(order(command))
         self.loading_since = 0.0
         self.drawn = ""
         self.query_one("#facts", Facts).facts = ()
