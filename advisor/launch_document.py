@@ -7,7 +7,7 @@ from typing import Any
 from advisor.order import ADAPTS, Setup
 from advisor.sessions import Session
 from advisor.starting import Proof
-from backends.base import LaunchPlan
+from backends.base import LaunchPlan, Options
 
 
 def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def planned(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
     model = plan.model
     return {
         "schema": "advisor.launch/1",
-        "base_url": f"http://{plan.options.host}:{plan.options.port}/v1",
+        "base_url": _base_url(plan.options),
         "model": model.name,
         "backend": plan.backend,
         "pid": None,
@@ -73,9 +73,15 @@ def planned(setup: Setup, plan: LaunchPlan) -> dict[str, Any]:
     }
 
 
+def _base_url(options: Options) -> str:
+    return f"{options.server or f'http://{options.host}:{options.port}'}/v1"
+
+
 def files(setup: Setup) -> list[dict[str, Any]]:
     """Each file with where it is; of the catalogue also what is to be fetched."""
     model = setup.model
+    if setup.options.server:
+        return []
     if setup.repositories and not setup.files:
         return [
             {"role": one.role, "repo": one.repo, "file": one.file or None, "bytes": one.size, "source": one.source}
@@ -83,7 +89,7 @@ def files(setup: Setup) -> list[dict[str, Any]]:
         ]
     if not setup.files:
         roles = (("target", model.target), ("drafter", model.drafter), ("projector", model.projector))
-        return [{"role": role, "path": str(path), "here": True} for role, path in roles if path is not None]
+        return [{"role": role, "path": str(path), "here": path.exists()} for role, path in roles if path is not None]
     return [
         {
             "role": file.role,

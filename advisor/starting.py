@@ -209,7 +209,9 @@ def attend(backend: Backend, session: Session) -> None:
     """
     looked = time.monotonic()
     while sessions.is_alive(session):
-        time.sleep(POLL_S)
+        time.sleep(POLL_S if session.pid else LOOK_S)
+        if not session.pid and sessions.was_stopped(session):
+            return
         if backend.shared:
             # Its process is this one: whether its server still answers has to be asked.
             if sessions.was_stopped(session):

@@ -56,7 +56,8 @@ class Options(Record, frozen=True, kw_only=True):
     whole context. `cache_bytes`, `checkpoints`: main memory for prompts that were read before, and states to go back
     to in each conversation; None: by the backend. `api_key`: asked of all who come; it is never shown. `extra`: passed
     on to the runtime as they are. `detached`: it outlives this process. `log`: where the runtime writes, None for a
-    file of the backend's own. `hosts`: machines that serve one model together, this one first.
+    file of the backend's own. `hosts`: machines that serve one model together, this one first. `server`: the address of
+    a server that runs already and is used as it is; nothing is started.
     """
 
     host: str = "127.0.0.1"
@@ -75,6 +76,7 @@ class Options(Record, frozen=True, kw_only=True):
     detached: bool = False
     log: Path | None = None
     hosts: tuple[str, ...] = ()
+    server: str = ""
 
 
 class LaunchPlan(Record, frozen=True, kw_only=True):

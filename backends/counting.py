@@ -46,7 +46,7 @@ class CountingClient(Client):
                 first = first or last
                 yield event
             else:
-                drafts = self._told or _growth(before, self._stats())
+                drafts = self._told or self._grown(before, self._stats(), event.timings)
                 yield Done(reason=event.reason, timings=_completed(event.timings, drafts, last - first))
 
     def _stats(self) -> Stats | None:
@@ -55,6 +55,15 @@ class CountingClient(Client):
         with contextlib.suppress(AdvisorError):
             return self._backend.stats(self._endpoint)
         return None
+
+    def _grown(self, before: Stats | None, after: Stats | None, timings: Timings) -> tuple[int, int] | None:
+        """How the counters grew. A server that is not ours answers others meanwhile: then nobody can tell whose they
+        are."""
+        grown = _growth(before, after)
+        if grown is None or self._endpoint.pid or before is None or after is None:
+            return grown
+        alone = after.predicted_tokens - before.predicted_tokens == timings.predicted_n
+        return grown if alone else None
 
 
 def _growth(before: Stats | None, after: Stats | None) -> tuple[int, int] | None:

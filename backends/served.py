@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 WARM_UP = "Say in one sentence what a drafter does."
 WARM_UP_TOKENS = 24
+WARM_UP_S = 900.0
+"""Seconds that the first answer may take: kernels are compiled for it on some systems."""
 POLL_S = 0.2
 ASK_S = 5.0
 """For a question about the server itself."""
@@ -235,16 +238,33 @@ class Served(Backend):
         """One short answer: some servers are healthy and die of the first."""
         from advisor.errors import AdvisorError  # noqa: PLC0415
 
+        # Its client waits as long as a server lives, and this one may be healthy and hang.
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            group.stop()
+
+        limit = threading.Timer(WARM_UP_S, give_up)
+        limit.daemon = True
+        limit.start()
         try:
             with self.client(endpoint) as client:
                 list(client.chat([{"role": "user", "content": WARM_UP}], temperature=0, max_tokens=WARM_UP_TOKENS))
         except AdvisorError as error:
+            if late.is_set():
+                raise RuntimeFailed(
+                    f"{self.runtime.name} is healthy, and gave no first answer in {WARM_UP_S / 60:.0f} minutes",
+                    hint=f"its log is {group.log}",
+                ) from None
             code = group.ended()
             if code is None and not self.dying(endpoint):
                 raise RuntimeFailed(
                     f"{self.runtime.name} answers no request: {error.message}", hint=f"its log is {group.log}"
                 ) from None
             raise self._died(group, plan.model) from None
+        finally:
+            limit.cancel()
 
     def dying(self, endpoint: Endpoint) -> bool:  # noqa: ARG002
         """Whether a server that still runs has lost its engine. Default: nobody can tell."""

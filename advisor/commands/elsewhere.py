@@ -32,6 +32,24 @@ def backend_at(backend: str | None, ollama_host: str | None) -> str | None:
     return OLLAMA
 
 
+def server_at(backend: str | None, server: str | None) -> None:
+    """Put the address of a server that runs already where everybody looks for it.
+
+    Raises:
+        UsageError: the backend takes none.
+    """
+    if server is None:
+        return
+    runtimes = catalog.load().runtimes
+    names = [each.id for each in runtimes.values() if each.address]
+    if backend not in names:
+        raise UsageError(
+            f"--server does not go with --backend {backend}" if backend else "--server needs to know what serves there",
+            hint=f"add --backend {' or '.join(names)}" if not backend else f"only with {' or '.join(names)}",
+        )
+    os.environ[runtimes[backend or ""].address] = server
+
+
 def check_port(backend: str | None, port: int | None) -> None:
     """A server that serves others too has its port already.
 

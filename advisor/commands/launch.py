@@ -70,6 +70,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
     "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="What `detect --json` saw of that host."
 )
 @correcting
+@click.option("--server", metavar="URL", help="A server that runs already and is left as it is: vllm or sglang.")
 @click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first: vllm or sglang.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
@@ -93,6 +94,7 @@ def command(
     port: int | None,
     api_key: str | None,
     ollama_host: str | None,
+    server: str | None,
     file: Path | None,
     gpu: str | None,
     memory: str | None,
@@ -118,6 +120,7 @@ def command(
     if extra and not extra[0].startswith("-"):
         raise UsageError(f"unexpected argument {extra[0]!r}", hint="flags for the runtime go after `--`")
     backend = elsewhere.backend_at(backend, ollama_host)
+    elsewhere.server_at(backend, server)
     elsewhere.check_port(backend, port)
     elsewhere.offer_to_serve(backend)
     order = Order(

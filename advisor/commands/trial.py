@@ -97,6 +97,11 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
 
     order, session = _running(order)
     setup = launching.configure(order, measured=False)
+    if setup.options.server:
+        raise UsageError(
+            f"the server at {setup.options.server} was started with its drafter or without, and stays so",
+            hint="a trial starts servers of its own; do not name one",
+        )
     if setup.model.drafter is None:
         raise UsageError(
             f"{setup.model.name} has no drafter to try: {setup.drafter_reason}", hint="name one with --drafter FILE"

@@ -11,7 +11,7 @@ import msgspec
 
 from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
-from backends.served import Served
+from backends.metered import Metered, shown_cards
 
 MEMORY_SHARE = "0.85"
 """Of a card for weights and cache; with a drafter its cookbook leaves this much room."""
@@ -20,7 +20,7 @@ DIST_PORT = 20000
 SAMPLE = re.compile(r"^sglang:(?P<name>\w+)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
 
 
-class Sglang(Served):
+class Sglang(Metered):
     """Starts `sglang serve` with the assistant."""
 
     name = "sglang"
@@ -37,6 +37,10 @@ class Sglang(Served):
             for rank, host in enumerate(options.hosts)
             if rank
         }
+
+    def environment(self, model: Model, options: Options) -> dict[str, str]:
+        """What is here is used; of several cards those that were reckoned with."""
+        return super().environment(model, options) | shown_cards(options)
 
     def fields(self, endpoint: Endpoint) -> dict[str, Any]:
         return {"return_spec_tokens_details": True} if endpoint.drafter else {}
@@ -74,11 +78,22 @@ class Sglang(Served):
             else "",
         )
 
+    def drafts(self, endpoint: Endpoint) -> bool:
+        """It tells with what it was started."""
+        return bool(self._told(endpoint).get("speculative_algorithm"))
+
     def _mean_length(self, endpoint: Endpoint) -> float | None:
-        with contextlib.suppress(ValueError, AttributeError, LookupError, TypeError):
-            told = msgspec.json.decode(self.page(endpoint, "/server_info"))
-            return float(told["internal_states"][0]["avg_spec_accept_length"])
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            return float(self._told(endpoint)["internal_states"][0]["avg_spec_accept_length"])
         return None
+
+    def _told(self, endpoint: Endpoint) -> dict[str, Any]:
+        """What it says of itself."""
+        with contextlib.suppress(msgspec.DecodeError):
+            told = msgspec.json.decode(self.page(endpoint, "/server_info"))
+            if isinstance(told, dict):
+                return told
+        return {}
 
 
 def _serve(program: str, model: Model, options: Options) -> tuple[str, ...]:

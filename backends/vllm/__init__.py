@@ -12,7 +12,7 @@ import msgspec
 from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
 from backends.installed import Installed, find, reaches
-from backends.served import Served
+from backends.metered import Metered, shown_cards
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +27,7 @@ SAMPLE = re.compile(r"^vllm:(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S
 DRAFTED, ACCEPTED, DRAFTS = "num_draft_tokens", "num_accepted_tokens", "num_drafts"
 
 
-class Vllm(Served):
+class Vllm(Metered):
     """Starts `vllm serve` with the assistant, and counts drafts from its metrics."""
 
     name = "vllm"
@@ -82,7 +82,7 @@ class Vllm(Served):
 
     def environment(self, model: Model, options: Options) -> dict[str, str]:
         """What is here is used; of several cards those that were reckoned with."""
-        return super().environment(model, options) | _cards(options)
+        return super().environment(model, options) | shown_cards(options)
 
     def ready(self, http: httpx.Client) -> bool:
         return super().ready(http) and bool(http.get("/v1/models").is_success)
@@ -101,6 +101,10 @@ class Vllm(Served):
         told = (chunk.get("metrics") or {}).get("speculative_decoding") or {}
         drafted, accepted = told.get("num_draft_tokens"), told.get("num_accepted_draft_tokens")
         return (drafted, accepted) if isinstance(drafted, int) and isinstance(accepted, int) else None
+
+    def drafts(self, endpoint: Endpoint) -> bool:
+        """Its counters of drafts exist from the start, and only with a drafter."""
+        return f"vllm:spec_decode_{DRAFTED}_total" in self.page(endpoint, "/metrics")
 
     def stats(self, endpoint: Endpoint) -> Stats:
         """As `Backend.stats`, from `/metrics`; memory is the processes', what is on a GPU is not in it.
@@ -164,10 +168,3 @@ def _serve(program: str, model: Model, options: Options) -> tuple[str, ...]:
 
 def _rank(rank: int, options: Options) -> tuple[str, ...]:
     return ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--master-addr", options.hosts[0])
-
-
-def _cards(options: Options) -> dict[str, str]:
-    """The variable that shows it some cards only."""
-    names = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}
-    variable = names.get(options.gpus[0].vendor) if options.gpus else None
-    return {variable: ",".join(str(gpu.index) for gpu in options.gpus)} if variable else {}

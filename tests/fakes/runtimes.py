@@ -82,13 +82,19 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health" and fake.name != "litert":
             self.answer(503 if fake.dead else 200, {} if fake.name == "mlx" else None)
         elif self.path == "/v1/models":
-            data = [] if fake.name == "litert" else [{"id": fake.model, "owned_by": fake.name}]
+            root = fake.flags.get("--model-path", sys.argv[3] if fake.name == "vllm" else fake.model)
+            card = {"id": fake.model, "owned_by": fake.name, "root": root, "max_model_len": fake.context}
+            data = [] if fake.name == "litert" else [card]
             self.answer(200, {"object": "list", "data": data})
         elif self.path == "/metrics" and "no-metrics" not in FAULTS and fake.name != "litert":
             self.text(200, metrics(fake))
+        elif self.path == "/version" and fake.name == "vllm":
+            self.answer(200, {"version": os.environ.get("FAKE_VERSION", "0.32.0")})
         elif self.path == "/server_info" and fake.name == "sglang":
             mean = 1 + fake.accepted / fake.rounds if fake.rounds else 0
-            self.answer(200, {"internal_states": [{"avg_spec_accept_length": mean}]})
+            algorithm = fake.flags.get("--speculative-algorithm")
+            told = {"internal_states": [{"avg_spec_accept_length": mean}], "speculative_algorithm": algorithm}
+            self.answer(200, told)
         else:
             self.text(404, "<html>not found</html>")
 
@@ -109,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
             self.text(404, "<html>not found</html>")
         elif "dies-first" in FAULTS:
             self.die()
+        elif "hangs" in FAULTS:
+            time.sleep(600)
         elif prompt >= self.fake.context:
             self.answer(
                 400,

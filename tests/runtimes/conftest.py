@@ -37,6 +37,8 @@ def settle(folder: Path, patch: pytest.MonkeyPatch) -> None:
     for runtime in catalog.load().runtimes.values():
         if runtime.variable:
             patch.setenv(runtime.variable, str(folder / "nowhere"))
+        if runtime.address:
+            patch.setenv(runtime.address, "")
     patch.setattr(sessions, "FIRST_PORT", 0)
     patch.setattr(sessions, "LAST_PORT", -1)
 
