@@ -18,7 +18,7 @@ from advisor.catalog import Catalog
 from advisor.errors import UsageError
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
-from advisor.names import plain
+from advisor.names import inside, plain
 from advisor.profile import Bandwidth, Bytes, Device
 
 EXAMPLE = 'write it like "RTX 4090, 64GB", "2x RTX 3090, 128GB", "M3 Max 64GB", "cpu, 16GB" or "GPU 24GB, 64GB"'
@@ -113,12 +113,15 @@ def part(word: str, catalog: Catalog) -> Part:
 
 
 def called(name: str, catalog: Catalog) -> Device:
-    """The device of that name. The nearest are found without vendor words, which make all names alike."""
+    """The device of that name. The nearest are the one that it contains (`MacBook Pro M3 Max`), and those alike without
+    vendor words, which make all names alike."""
     found = catalog.find_device(name)
     if found is not None:
         return found
     known = {plain(each): device.name for device in catalog.devices.values() for each in (device.id, device.name)}
-    near = dict.fromkeys(known[match] for match in get_close_matches(plain(name), known, n=4, cutoff=0.6))
+    alike = [known[match] for match in get_close_matches(plain(name), known, n=4, cutoff=0.5)]
+    contained = inside(name, catalog.devices.values())
+    near = dict.fromkeys([contained.name] if contained else alike)
     hint = f"Did you mean: {', '.join(near)}" if near else EXAMPLE
     raise wrong(f"--simulate: unknown device {short(name)}", hint)
 
@@ -131,10 +134,11 @@ def sold_size(device: Device, size: int) -> int:
     if not device.memory:
         return size
     sizes = ", ".join(as_sold(known) for known in device.memory)
-    example = f"{device.name} {as_sold(device.memory[-1])}"
+    beside = device.kind == "gpu" and size > device.memory[-1]
+    example = f"{device.name}, {as_sold(size)}" if beside else f"{device.name} {as_sold(device.memory[-1])}"
     raise UsageError(
         f"{device.name} is not sold with {as_sold(size)}",
-        hint=f"It has {sizes}.",
+        hint=f"It has {sizes}; the memory of the machine follows after a comma." if beside else f"It has {sizes}.",
         command=f'advisor recommend --simulate "{example}"',
     )
 

@@ -116,10 +116,28 @@ def test_nonsense_is_explained(spec: str, said: str) -> None:
     assert raised.value.hint
 
 
-def test_near_names_are_offered() -> None:
+@pytest.mark.parametrize(
+    ("spec", "near"),
+    [
+        ("RTX 409, 64GB", "GeForce RTX 4090"),
+        ("rtx 9999, 64GB", "GeForce RTX 5090"),
+        ("RX 9999", "Radeon RX 9070"),
+        ("MacBook Pro M3 Max 64GB", "Apple M3 Max"),
+        ("RTX 5090 + 64GB", "GeForce RTX 5090"),
+    ],
+)
+def test_near_names_are_offered(spec: str, near: str) -> None:
     with pytest.raises(UsageError) as raised:
-        simulated("RTX 409, 64GB")
-    assert "RTX 4090" in raised.value.hint
+        simulated(spec)
+    assert raised.value.message.startswith("--simulate: unknown device")
+    assert near in raised.value.hint
+
+
+def test_a_comma_that_was_left_out_is_offered() -> None:
+    with pytest.raises(UsageError) as raised:
+        simulated("RTX 4090 64GB")
+    assert raised.value.command.endswith('--simulate "GeForce RTX 4090, 64GB"')
+    assert simulated("GeForce RTX 4090, 64GB").memory.total_bytes == 64 << 30
 
 
 @given(st.text(max_size=60))
