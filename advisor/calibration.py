@@ -16,16 +16,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from advisor import measurements, paths
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
+from advisor.pace import RUNTIME, WIDE
 
 SCHEMA = "advisor.calibrate/1"
-RUNTIME = "native"
-DEMO, LIKE_12B = "demo", "two layers of 12b"
+DEMO = "demo"
 DEMO_S, LIKE_12B_S = 8.0, 25.0
 READING_S, LOADING_S = 1.0, 4.0
 """About: of main memory, and of a model before it is timed."""
@@ -37,11 +38,12 @@ ROWS = "rows"
 
 
 class Costs(Record, frozen=True, kw_only=True):
-    """Of one model. `seconds`: of a step by its rows, medians of `times`; `bytes`: of the model's file, about what one
-    step of a single row reads."""
+    """Of one model. `seconds`: of a step by its rows with nothing in the way, of `times`; `usual`: their medians;
+    `bytes`: of the model's file, about what one step of a single row reads."""
 
     model: str
     seconds: dict[int, float]
+    usual: dict[int, float] = {}
     times: int
     bytes: int
 
@@ -49,6 +51,11 @@ class Costs(Record, frozen=True, kw_only=True):
     def relative(self) -> dict[int, float]:
         """Costs in steps of a single row."""
         return {rows: taken / self.seconds[1] for rows, taken in self.seconds.items()}
+
+    @property
+    def disturbed(self) -> float:
+        """How many times as long steps usually took as those with nothing in the way."""
+        return median([self.usual[rows] / taken for rows, taken in self.seconds.items() if rows in self.usual] or [1.0])
 
     @property
     def bytes_per_s(self) -> float:
@@ -142,7 +149,7 @@ def _wide_costs(stop: threading.Event) -> Costs:
             raise RuntimeFailed(
                 f"no room for a test model of 280 MB in {folder}: {error.strerror}", hint="set TMPDIR to another folder"
             ) from None
-        return _timed(LIKE_12B, model, LIKE_12B_S, stop)
+        return _timed(WIDE, model, LIKE_12B_S, stop)
 
 
 def _timed(name: str, model: Path, seconds: float, stop: threading.Event) -> Costs:
@@ -162,8 +169,8 @@ def _timed(name: str, model: Path, seconds: float, stop: threading.Event) -> Cos
     except (ValueError, IndexError):
         last = (complaint.strip().splitlines() or ["it said nothing"])[-1]
         raise RuntimeFailed(f"decoding with {name} failed: {last}", command="advisor doctor") from None
-    rows = {int(count): float(taken) for count, taken in found["rows"].items()}
-    return Costs(model=name, seconds=rows, times=int(found["times"]), bytes=int(found["bytes"]))
+    rows, usual = ({int(count): float(taken) for count, taken in found[name].items()} for name in ("rows", "usual"))
+    return Costs(model=name, seconds=rows, usual=usual, times=int(found["times"]), bytes=int(found["bytes"]))
 
 
 def _awaited(process: subprocess.Popen[str], seconds: float, stop: threading.Event) -> tuple[str, str]:
@@ -206,7 +213,15 @@ def kept(found: Calibration, machine: Machine) -> list[Measurement]:
 
     date = measurements.now()
     entries = [
-        one(f"{ROWS} {rows}", costs.model, costs.bytes, tokens_per_s=rows / taken, n=costs.times, draft_tokens=rows - 1)
+        one(
+            f"{ROWS} {rows}",
+            costs.model,
+            costs.bytes,
+            tokens_per_s=rows / taken,
+            low=rows / costs.usual.get(rows, taken),
+            n=costs.times,
+            draft_tokens=rows - 1,
+        )
         for costs in found.costs
         for rows, taken in costs.seconds.items()
     ]
@@ -221,30 +236,30 @@ def recalled(machine: Machine) -> Calibration | None:
     found = [
         one
         for one in measurements.recall(measurements.fingerprint(machine))
-        if one.source == "calibration" and one.build == build
+        if one.source == "calibration" and one.build == build and one.drivers == measurements.drivers(machine)
     ]
     if not found:
         return None
     last = [one for one in found if one.date == found[-1].date]
     memory = next((one.bytes_per_s for one in last if one.kind == MEMORY), None)
     steps = [one for one in last if one.kind.startswith(ROWS)]
+    names = dict.fromkeys(one.model for one in steps)
     return Calibration(
         machine=found[-1].machine,
         build=build,
         memory_bytes_per_s=int(memory) if memory else None,
-        costs=tuple(
-            Costs(
-                model=name,
-                seconds={
-                    one.draft_tokens + 1: (one.draft_tokens + 1) / one.tokens_per_s
-                    for one in steps
-                    if one.model == name
-                },
-                times=next(one.n for one in steps if one.model == name),
-                bytes=next(one.target.size for one in steps if one.model == name),
-            )
-            for name in dict.fromkeys(one.model for one in steps)
-        ),
+        costs=tuple(_costs(name, [one for one in steps if one.model == name]) for name in names),
+    )
+
+
+def _costs(name: str, steps: list[Measurement]) -> Costs:
+    rows = {one.draft_tokens + 1: one for one in steps}
+    return Costs(
+        model=name,
+        seconds={count: count / one.tokens_per_s for count, one in rows.items()},
+        usual={count: count / one.low for count, one in rows.items() if one.low},
+        times=steps[0].n,
+        bytes=steps[0].target.size,
     )
 
 

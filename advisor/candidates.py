@@ -13,6 +13,7 @@ from advisor import paths
 from advisor.catalog import Catalog
 from advisor.footprint import Footprint, KvType, Shape, footprint
 from advisor.machine import Availability, Machine, Record
+from advisor.pace import Pace
 from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
 from advisor.profile import Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.speculation import WORTHWHILE_GAIN
@@ -263,7 +264,12 @@ def configuration(
         depth_tokens=min(DEFAULT_DEPTH, terms.context_tokens),
         context_tokens=terms.context_tokens,
     )
-    speed = predict(setup, model.drafter if file else None, file, terms.use_case.output_kind)
+
+    def predicted(pace: Pace | None = None) -> Speed:
+        paced = msgspec.structs.replace(setup, pace=pace)
+        return predict(paced, model.drafter if file else None, file, terms.use_case.output_kind)
+
+    speed = predicted()
     if site.known is not None:
         from advisor.known import Question  # noqa: PLC0415
         from advisor.measurements import FileId  # noqa: PLC0415
@@ -278,7 +284,7 @@ def configuration(
             output=terms.use_case.output_kind,
             drafting=file is not None,
         )
-        speed = site.known.applied(speed, asked, functools.partial(plain_at, setup))
+        speed = site.known.applied(speed, asked, functools.partial(plain_at, setup), predicted)
     scores = site.qualities.get(model.id) or quality_parts(model, terms.use_case, site.catalog)
     choice = DrafterChoice(
         enabled=file is not None and speed.draft_tokens > 0,
@@ -306,7 +312,9 @@ def gain_in_words(speed: Speed) -> str:
     if speed.evidence and speed.evidence.kin == "measured":
         gain = f"{drafted_in_words(speed.draft_tokens)} at a time gives {speed.drafter_gain:.2f}x the speed"
         return f"{gain}, {speed.evidence.reason}"
-    return f"{drafted_in_words(speed.draft_tokens)} at a time should give {speed.drafter_gain:.2f}x the speed"
+    expected = f"{drafted_in_words(speed.draft_tokens)} at a time should give {speed.drafter_gain:.2f}x the speed"
+    calibrated = speed.evidence and speed.evidence.kin == "calibrated"
+    return f"{expected}, by the cost of several tokens at once that was measured here" if calibrated else expected
 
 
 def drafted_in_words(count: int) -> str:

@@ -19,6 +19,7 @@ from advisor.errors import RuntimeFailed, UsageError
 from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
 from advisor.measurements import FileId, identify
+from advisor.pace import Pace
 from advisor.placement import Placement, wanted
 from advisor.reasons import idle_gpu
 from advisor.speculation import WORTHWHILE_GAIN
@@ -147,7 +148,12 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
             depth_tokens=asked.depth_tokens,
             context_tokens=asked.context_tokens,
         )
-        speed = predict(setup, draft.record if draft else None, draft.file if draft else None, OUTPUT_KIND)
+
+        def predicted(pace: Pace | None = None) -> Speed:
+            paced = msgspec.structs.replace(setup, pace=pace)
+            return predict(paced, draft.record if draft else None, draft.file if draft else None, OUTPUT_KIND)
+
+        speed = predicted()
         if where.known is not None:
             what = known.Question(
                 model=subject.profile.id if subject.profile else subject.name,
@@ -159,7 +165,7 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
                 output=OUTPUT_KIND,
                 drafting=draft is not None,
             )
-            speed = where.known.applied(speed, what, functools.partial(plain_at, setup))
+            speed = where.known.applied(speed, what, functools.partial(plain_at, setup), predicted)
     return Estimate(
         subject=subject,
         question=asked,
@@ -236,7 +242,7 @@ def gain_in_words(drafted: Estimate) -> str:
         return f"counted with {tokens} at a time, as asked for; nothing is known of its acceptance"
     if drafted.speed.draft_tokens == 0:
         return "counted as asked for; plain decoding is expected to be faster here"
-    return f"drafting {tokens} at a time should give {drafted.speed.drafter_gain:.2f}x the speed"
+    return candidates.gain_in_words(drafted.speed)
 
 
 def finished(found: Estimate, reason: str, machine: Machine) -> Estimate:

@@ -2,7 +2,8 @@
 
 A measurement counts as long as what it measured is the same: the files, the runtime's build, the drivers, the hardware.
 It says what is: speeds of these very files are shown as measured. For another quant of the same model, or another size
-with the same runtime on the same device, it says how far off the formula is here; part of that is believed.
+with the same runtime on the same device, it says how far off the formula is here; part of that is believed. Where there
+is no such trial, a calibration says what steps take on this processor, and several rows at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from advisor import measurements
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
+from advisor.pace import MOST_OFF, RUNTIME, Pace, pace_of
 from advisor.speed import Evidence, Speed
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -28,8 +30,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Kinds of work that a use case's kind of output stands for."""
 SAME_MODEL, OTHER_SIZE = 0.8, 0.5
 """How much of what the formula is off by is believed of a relative, as a share of the logarithm."""
-MOST_OFF = log(3)
-"""Beyond, something else is wrong than the formula."""
+OTHER_RUNTIME = 0.5
+"""The same of a calibration, by a runtime that has llama.cpp's kernels too, in a build of its own."""
+WITH_THE_SAME_KERNELS = frozenset({"llama.cpp", "ollama"})
+LARGER = 10.0
+"""Beyond so many times its size a model is no relative: what a step takes besides reading weights is another matter."""
 LEAST_WIDTH = 0.04
 """Of a measured speed's range, as a logarithm: another day, another answer."""
 
@@ -48,22 +53,39 @@ class Question(Record, frozen=True, kw_only=True):
 
 
 class Known(Record, frozen=True, kw_only=True):
-    """Measurements that hold on this machine, the oldest first: its own, and what others measured on the same."""
+    """Measurements that hold on this machine, the oldest first: its own, and what others measured on the same. `pace`:
+    what its processor was calibrated at."""
 
     found: tuple[Measurement, ...]
+    pace: Pace | None = None
 
-    def applied(self, speed: Speed, asked: Question, at: Callable[[int], float]) -> Speed:
-        """A prediction with what is known.
+    def applied(
+        self, speed: Speed, asked: Question, at: Callable[[int], float], paced: Callable[[Pace], Speed]
+    ) -> Speed:
+        """A prediction with what is known: these files, the same model, this runtime's steps, another size.
 
         Args:
             speed: by the formula.
             at: the formula's plain speed at another depth.
+            paced: the formula's speed with a processor of that pace.
         """
         alike = [one for one in self.found if one.backend == asked.backend and one.placement == asked.placement]
         same = [one for one in alike if one.target.same(asked.file)]
         if same:
             return _measured(speed, asked, _latest(same), at)
-        return _related(speed, asked, alike)
+        relative, pace = _relative(asked, alike), self._pace(asked)
+        if relative is not None and (relative.model == asked.model or pace is None or pace.trust < 1):
+            return _related(speed, asked, alike, relative)
+        return speed if pace is None else _calibrated(speed, pace, paced(pace))
+
+    def _pace(self, asked: Question) -> Pace | None:
+        """What a calibration says of this configuration."""
+        if self.pace is None or asked.placement == "gpu":
+            return None
+        if asked.backend == RUNTIME:
+            return self.pace
+        there = asked.backend in WITH_THE_SAME_KERNELS
+        return msgspec.structs.replace(self.pace, trust=OTHER_RUNTIME) if there else None
 
     def decided(self, target: FileId, drafter: FileId | None, backend: str) -> Measurement | None:
         """The choice of the last trial of these files, all work together."""
@@ -87,8 +109,10 @@ def of(machine: Machine) -> Known | None:
     if machine.simulated or not measurements.file().exists():
         return None
     found = measurements.recall(measurements.fingerprint(machine))
-    valid = tuple(one for one in found if one.source in ("trial", "imported") and not retired(one, machine))
-    return Known(found=valid) if valid else None
+    valid = [one for one in found if not retired(one, machine)]
+    trials = tuple(one for one in valid if one.source in ("trial", "imported"))
+    pace = pace_of(one for one in valid if one.source == "calibration")
+    return Known(found=trials, pace=pace) if trials or pace else None
 
 
 def retired(one: Measurement, machine: Machine) -> str:
@@ -185,20 +209,32 @@ def _width(one: Measurement) -> tuple[float, float]:
 # ---- Relatives
 
 
-def _related(speed: Speed, asked: Question, alike: Iterable[Measurement]) -> Speed:
+def _relative(asked: Question, alike: Iterable[Measurement]) -> Measurement | None:
+    """Plain decoding of another quant of the model, or of the size that comes nearest; the last of each."""
+
+    def distance(one: Measurement) -> float:
+        return abs(log(max(one.target.size, 1) / max(asked.file.size, 1)))
+
+    plain = [one for one in alike if _tells(one) and one.draft_tokens == 0]
+    kin = [one for one in plain if one.model == asked.model]
+    kin = kin[-1:] or [one for one in reversed(plain) if distance(one) < log(LARGER)]
+    return min(kin, key=distance, default=None)
+
+
+def _tells(one: Measurement) -> bool:
+    """Whether it says how far off the formula is."""
+    return bool(one.expected_tokens_per_s and one.tokens_per_s) and not one.kind
+
+
+def _related(speed: Speed, asked: Question, alike: Iterable[Measurement], nearest: Measurement) -> Speed:
     """The formula corrected by what it was off by for another quant or size."""
-    told = [one for one in alike if one.expected_tokens_per_s and not one.kind and one.tokens_per_s]
-    plain = [one for one in told if one.draft_tokens == 0]
-    kin = [one for one in plain if one.model == asked.model] or plain
-    if not kin:
-        return speed
-    nearest = kin[-1]
     trust = SAME_MODEL if nearest.model == asked.model else OTHER_SIZE
     off = nearest.tokens_per_s / (nearest.expected_tokens_per_s or nearest.tokens_per_s)
     factor = _believed(off, trust)
     gain = speed.drafter_gain
     if asked.drafting and speed.draft_tokens:
-        gain *= _believed(_gain_off([one for one in told if one.date == nearest.date], nearest), trust)
+        trial = [one for one in alike if _tells(one) and one.date == nearest.date]
+        gain *= _believed(_gain_off(trial, nearest), trust)
     change = factor * gain / speed.drafter_gain
     name = f"{nearest.model} {nearest.quant}".strip()
     return msgspec.structs.replace(
@@ -220,6 +256,20 @@ def _related(speed: Speed, asked: Question, alike: Iterable[Measurement]) -> Spe
             formula_decode=speed.decode,
         ),
     )
+
+
+def _calibrated(speed: Speed, pace: Pace, found: Speed) -> Speed:
+    """The formula with this processor's pace, and why."""
+    day = f"calibrated here on {pace.date[:10]}"
+    times = f"a step takes {speed.plain / found.plain:.2f} times what the formula says"
+    evidence = Evidence(
+        kin="calibrated",
+        reason=f"{day}: {times}" + (f", half of it believed: it was {RUNTIME}'s" if pace.trust < 1 else ""),
+        date=pace.date,
+        formula_plain=speed.plain,
+        formula_decode=speed.decode,
+    )
+    return msgspec.structs.replace(found, evidence=evidence)
 
 
 def _believed(off: float, trust: float) -> float:

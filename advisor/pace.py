@@ -7,12 +7,24 @@ processors at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import exp, log
+from statistics import median
+from typing import TYPE_CHECKING
 
 from advisor.machine import Record
 
+if TYPE_CHECKING:
+    from advisor.measurements import Measurement
+
+RUNTIME, WIDE, LAYERS = "native", "two layers of 12b", 2
+"""What is timed, and which of its models is like a real one."""
 MOST_OFF = log(3)
 """Beyond, something else is wrong than the formula."""
+DISTURBED = 1.3
+"""Where steps usually took so many times as long as the quickest, something else was at work: nothing is believed."""
+PROCESSOR = "CPU"
+"""The build of the runtime that is timed: others compute elsewhere."""
 LEAST_SHARE = 0.5
 """Of a timed step that reading weights is taken for at least, whatever its fixed time is said to be."""
 
@@ -49,3 +61,23 @@ class Pace(Record, frozen=True, kw_only=True):
         last = len(self.rows)
         timed = self.rows[rows - 1] if rows <= last else self.rows[-1] * rows / last
         return float(timed**self.trust * assumed ** (1 - self.trust))
+
+
+def pace_of(calibrations: Iterable[Measurement]) -> Pace | None:
+    """What the last calibration says, the oldest first; None where there is none, or it is not whole, or the machine
+    was at work on something else."""
+    found = [one for one in calibrations if one.model == WIDE and one.backend == RUNTIME]
+    last = {one.draft_tokens + 1: one for one in found if one.date == found[-1].date}
+    seconds = [rows / last[rows].tokens_per_s for rows in sorted(last) if last[rows].tokens_per_s > 0]
+    if not seconds or sorted(last) != list(range(1, len(seconds) + 1)):
+        return None
+    disturbed = median([one.tokens_per_s / one.low for one in last.values() if one.low] or [1.0])
+    if disturbed > DISTURBED or PROCESSOR not in last[1].build.split():
+        return None
+    return Pace(
+        seconds=seconds[0],
+        bytes=last[1].target.size,
+        layers=LAYERS,
+        rows=tuple(one / seconds[0] for one in seconds),
+        date=last[1].date,
+    )

@@ -12,6 +12,7 @@ from advisor.calibration import Calibration, Stage
 from advisor.commands.launch import ended_by_signals
 from advisor.detection import detect
 from advisor.machine import Machine
+from advisor.pace import DISTURBED
 from advisor.progress import busy
 from advisor.units import format_rate
 
@@ -74,6 +75,7 @@ def document(found: Calibration | None) -> dict[str, Any]:
                 "file_bytes": each.bytes,
                 "bytes_per_s": round(each.bytes_per_s),
                 "times": each.times,
+                "disturbed": round(each.disturbed, 2),
                 "rows": [
                     {"rows": rows, "seconds": taken, "steps": round(each.relative[rows], 3)}
                     for rows, taken in sorted(each.seconds.items())
@@ -92,6 +94,12 @@ def lines(found: Calibration) -> list[str]:
     for each in found.costs:
         rate = format_rate(round(each.bytes_per_s))
         told += ["", f"{each.model}: a token takes {1000 * each.seconds[1]:.2f} ms, weights go by at {rate}"]
-        told.append("tokens at once    " + "".join(f"{rows:6d}" for rows in sorted(each.seconds)))
-        told.append("in plain steps    " + "".join(f"{each.relative[rows]:6.2f}" for rows in sorted(each.seconds)))
+        counts = sorted(each.seconds)
+        for some in (counts[: len(counts) // 2], counts[len(counts) // 2 :]):
+            told.append("tokens at once  " + "".join(f"{rows:7d}" for rows in some))
+            told.append("in plain steps  " + "".join(f"{each.relative[rows]:7.2f}" for rows in some))
+    disturbed = max((each.disturbed for each in found.costs), default=1.0)
+    if disturbed > DISTURBED:
+        told += ["", f"steps usually took {disturbed:.1f} times as long as the quickest: something else was at work."]
+        told.append("No prediction heeds that; calibrate again when this machine is idle.")
     return told

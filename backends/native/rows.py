@@ -1,7 +1,8 @@
 """What decoding 1 to 16 tokens together costs here, timed: `python -m backends.native.rows MODEL [SECONDS]`.
 
-A process of its own, because llama.cpp may abort. Prints one JSON object: the seconds of each number of rows (medians),
-how often each was timed, and what the model's weights weigh.
+A process of its own, because llama.cpp may abort. Prints one JSON object: the seconds of each number of rows when
+nothing was in the way (the first tenth of its times) and usually (the median), how often each was timed, and what the
+model's weights weigh.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def measure(model: Path, seconds: float) -> dict[int, list[float]]:
 def main() -> None:
     model = Path(sys.argv[1])
     found = measure(model, float(sys.argv[2]) if len(sys.argv) > 2 else 10.0)  # noqa: PLR2004 - the second argument
-    rows = {str(count): median(times) for count, times in found.items()}
-    print(json.dumps({"rows": rows, "times": len(found[1]), "bytes": model.stat().st_size}))
+    rows = {str(count): sorted(times)[len(times) // 10] for count, times in found.items()}
+    usual = {str(count): median(times) for count, times in found.items()}
+    print(json.dumps({"rows": rows, "usual": usual, "times": len(found[1]), "bytes": model.stat().st_size}))
 
 
 if __name__ == "__main__":

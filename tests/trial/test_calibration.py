@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from advisor import calibration, measurements
+from advisor import calibration, catalog, known, measurements, speed
+from advisor.commands.calibrate import lines
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
-from advisor.machine import Availability, Cpu, Machine, Memory
+from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
+from advisor.measurements import FileId
+from advisor.pace import LAYERS, WIDE
+from advisor.ranking import Recommendation, Request, rank
 from tests.launch.conftest import ask
+from tests.trial.examples import measurement
 
 HERE = Machine(
     os="linux",
     cpu=Cpu(name="test", cores=2, threads=4),
     memory=Memory(total_bytes=8 << 30, available_bytes=4 << 30, bandwidth_bytes_per_s=10**10),
     basis={"memory.bandwidth_bytes_per_s": "measured"},
-    backends=(Availability(name="native", available=True, version="1.0", build="CPU"),),
+    backends=(Availability(name="native", available=True, version="1.0", build="CPU", drafter=True),),
 )
 
 
@@ -98,3 +105,146 @@ def test_declined_it_is_not_offered_for_this_build_again(store: Path) -> None:
 
 def test_show_without_one(state: Path) -> None:
     assert ask("calibrate", "--show")["costs"] == []
+
+
+# ---- What it is good for
+
+CATALOG = catalog.load()
+WIDE_BYTES = 280_000_000
+
+
+def calibrated(step: float, row: float, *, usual: float = 1.05, machine: Machine = HERE) -> None:
+    """Remember a calibration: a step's seconds, and what each further row costs of it."""
+    seconds = {rows: step * (1 + row * (rows - 1)) for rows in range(1, 17)}
+    costs = calibration.Costs(
+        model=WIDE,
+        seconds=seconds,
+        usual={rows: usual * taken for rows, taken in seconds.items()},
+        times=20,
+        bytes=WIDE_BYTES,
+    )
+    found = calibration.Calibration(
+        machine=measurements.fingerprint(machine),
+        build=measurements.build_of(machine, "native"),
+        memory_bytes_per_s=None,
+        costs=(costs,),
+    )
+    measurements.keep(*calibration.kept(found, machine))
+
+
+def pick(machine: Machine = HERE, **request: Any) -> Recommendation:
+    asked = Request(model="e2b", quant="QAT-UD-Q4_K_XL", min_tokens_per_s=0.01, **request)
+    return rank(asked, machine, CATALOG).recommendations[0]
+
+
+def test_it_corrects_speeds_of_the_runtime_that_was_timed(store: Path) -> None:
+    before = pick().candidate.speed
+    calibrated(2 * expected_step(), 0.1)
+    after = pick().candidate.speed
+    assert after.plain == pytest.approx(before.plain / 2, rel=0.08)  # what a step takes besides weights is as it was
+    assert after.evidence is not None
+    assert after.evidence.kin == "calibrated"
+    assert after.evidence.reason.startswith("calibrated here on ")
+    assert "times what the formula says" in after.evidence.reason
+    assert after.evidence.formula_plain == pytest.approx(before.plain)
+    assert pick().candidate == pick().candidate
+
+
+def expected_step() -> float:
+    """What the formula says of the timed layers."""
+    stage = speed.cpu_stage(HERE)
+    return WIDE_BYTES / speed.both_limits(stage.weights_per_s, stage.arithmetic_per_s) + LAYERS * stage.layer_s
+
+
+def test_the_cost_of_rows_decides_whether_drafting_pays(store: Path) -> None:
+    calibrated(expected_step(), 0.15)
+    dearer = pick().candidate.speed
+    measurements.forget()
+    calibrated(expected_step(), 0.02)
+    cheap = pick().candidate
+    assert cheap.drafter.enabled
+    assert cheap.speed.drafter_gain > 1.05 * dearer.drafter_gain
+    assert cheap.speed.plain == pytest.approx(dearer.plain)
+    assert "measured here" in cheap.drafter.reason
+    measurements.forget()
+    calibrated(expected_step(), 1.0)
+    assert not pick().candidate.drafter.enabled
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Availability(name="native", available=True, version="1.1", build="CPU"),
+        Availability(name="native", available=True, version="1.0", build="CUDA"),
+    ],
+)
+def test_another_build_retires_it(store: Path, changed: Availability) -> None:
+    calibrated(1.0, 0.5)
+    assert pick(msgspec.structs.replace(HERE, backends=(changed,))).candidate.speed.evidence is None
+    assert pick().candidate.speed.evidence is not None
+
+
+def test_another_driver_or_machine_retires_it(store: Path) -> None:
+    calibrated(1.0, 0.5)
+    more = msgspec.structs.replace(HERE.memory, total_bytes=16 << 30)
+    assert pick(msgspec.structs.replace(HERE, memory=more)).candidate.speed.evidence is None
+    measurements.forget()
+    gpu = Gpu(name="old", vendor="nvidia", index=0, memory_total_bytes=1 << 30, memory_free_bytes=1 << 30, driver="1")
+    calibrated(1.0, 0.5, machine=msgspec.structs.replace(HERE, gpus=(gpu,)))
+    newer = msgspec.structs.replace(gpu, driver="2")
+    assert known.of(msgspec.structs.replace(HERE, gpus=(gpu,))) is not None
+    assert known.of(msgspec.structs.replace(HERE, gpus=(newer,))) is None
+
+
+def test_what_was_timed_beside_other_work_is_not_believed(store: Path) -> None:
+    calibrated(1.0, 0.5, usual=1.6)
+    assert pick().candidate.speed.evidence is None
+    found = calibration.recalled(HERE)
+    assert found is not None
+    assert "calibrate again" in lines(found)[-1]
+
+
+def test_a_build_for_gpus_says_nothing_of_the_processor(store: Path) -> None:
+    cuda = Availability(name="native", available=True, version="1.0", build="CUDA")
+    here = msgspec.structs.replace(HERE, backends=(cuda,))
+    calibrated(1.0, 0.5, machine=here)
+    assert known.of(here) is None
+
+
+def test_other_runtimes_with_its_kernels_believe_half(store: Path) -> None:
+    server = Availability(name="llama.cpp", available=True, version="9600", build="CPU", drafter=True, devices=())
+    here = msgspec.structs.replace(HERE, backends=(*HERE.backends, server))
+    before = pick(here, backend="llama.cpp").candidate.speed
+    calibrated(2 * expected_step(), 0.1)
+    after = pick(here, backend="llama.cpp").candidate.speed
+    assert after.plain == pytest.approx(before.plain / sqrt(2), rel=0.08)
+    assert after.evidence is not None
+    assert "half of it" in after.evidence.reason
+
+
+def test_a_trial_of_the_same_model_is_worth_more_and_one_of_another_size_less(store: Path) -> None:
+    calibrated(2 * expected_step(), 0.1)
+
+    def trial(model: str) -> None:
+        file = CATALOG.model(model).quants[-1]
+        one = measurement(
+            model=model,
+            quant=file.name,
+            target=FileId(name="x", size=int(file.bytes)),
+            backend="native",
+            build="1.0 CPU",
+            machine=measurements.fingerprint(HERE),
+            placement="cpu",
+            tokens_per_s=1.0,
+            expected_tokens_per_s=1.0,
+        )
+        measurements.keep(one)
+
+    trial("e4b")
+    found = pick().candidate.speed.evidence
+    assert found is not None
+    assert found.kin == "calibrated"
+    trial("e2b")
+    found = pick().candidate.speed.evidence
+    assert found is not None
+    assert found.kin == "relative"
