@@ -18,8 +18,7 @@ Everything that goes wrong is an `advisor.errors.AdvisorError`. Importing this p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not `typing`'s: its import is most of the time in which ctrl-c is not ours yet
 if TYPE_CHECKING:
     from advisor.api import detect, recommend
 
@@ -27,7 +26,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "detect", "recommend"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in ("detect", "recommend"):
         from advisor import api  # noqa: PLC0415 - the version must cost nothing
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 
+from advisor import interrupts
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from advisor.cli import run  # noqa: PLC0415 - so that an import error of the command line is shown by it
+    argv = sys.argv[1:]
+    try:
+        interrupts.heed()
+        from advisor.cli import run  # noqa: PLC0415 - takes a while; ctrl-c in there is told as later on
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(argv)
+        interrupts.ignore()
+    except KeyboardInterrupt as raised:
+        interrupts.ignore()
+        from advisor.cli import shown_error, told  # noqa: PLC0415
+
+        code = told(shown_error(raised), argv)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import click
 
-from advisor import __version__
+from advisor import __version__, interrupts
 from advisor.errors import AdvisorError, Interrupted, UsageError, unknown_name
 
 COMMANDS = {
@@ -114,23 +114,27 @@ def run(argv: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as raised:
         if "ADVISOR_DEBUG" in os.environ:
             raise
-        error = shown_error(raised)
-        report(error, as_json="--json" in argv)
-        return error.exit_code
+        return told(shown_error(raised), argv)
     return result if isinstance(result, int) else 0
+
+
+def told(error: AdvisorError, argv: Sequence[str]) -> int:
+    """Print the error as the command line wants it; returns the exit code."""
+    report(error, as_json="--json" in argv)
+    return error.exit_code
 
 
 def shown_error(raised: BaseException) -> AdvisorError:
     """The error to show for whatever ended the command."""
     if isinstance(raised, AdvisorError):
         return raised
-    if isinstance(raised, (click.Abort, KeyboardInterrupt)):
-        return Interrupted("interrupted")
     if isinstance(raised, click.UsageError):
         path = raised.ctx.command_path if raised.ctx else "advisor"
         return UsageError(raised.format_message().rstrip("."), command=f"{path} --help")
     if isinstance(raised, click.ClickException):
         return UsageError(raised.format_message())
+    if isinstance(raised, click.Abort) or interrupts.behind(raised):
+        return Interrupted("interrupted")
     return AdvisorError(
         f"{type(raised).__name__}: {raised}", hint="This is a defect of advisor; ADVISOR_DEBUG=1 shows where it is."
     )

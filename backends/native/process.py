@@ -89,7 +89,11 @@ class Process:
         """Start with a log file of its own in the temporary folder."""
         handle, name = tempfile.mkstemp(prefix="advisor-native-", suffix=".log")
         os.close(handle)
-        return cls(argv, Path(name), attached=attached, environment=environment, spawned=spawned)
+        try:
+            return cls(argv, Path(name), attached=attached, environment=environment, spawned=spawned)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _announce(self, spawned: Callable[[Process], None]) -> None:
         try:
