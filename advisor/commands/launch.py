@@ -14,7 +14,18 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import checkpoints, launch_document, launching, licences, sessions, shell, shelves, starting, store
+from advisor import (
+    checkpoints,
+    interrupts,
+    launch_document,
+    launching,
+    licences,
+    sessions,
+    shell,
+    shelves,
+    starting,
+    store,
+)
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
 from advisor.errors import Interrupted, UsageError, unknown_name
@@ -242,15 +253,18 @@ def _file_lines(file: File) -> list[str]:
 @contextlib.contextmanager
 def running_session(backend: Backend, setup: Setup) -> Iterator[Session]:
     """A session; ended with the block, unless it is detached and all went well."""
-    with busy(f"starting {backend.name} with {setup.model.target.name}") as progress:
-        session = starting.open_session(backend, setup, progress=progress)
+    session = None
     try:
+        with busy(f"starting {backend.name} with {setup.model.target.name}") as progress:
+            session = starting.open_session(backend, setup, progress=progress)
         yield session
+        if not setup.options.detached:
+            sessions.end(session, backend)
     except BaseException:
-        sessions.end(session, backend)
+        # Also where the ending itself was interrupted: it is done again, and not interrupted again.
+        if session is not None:
+            sessions.end(session, backend)
         raise
-    if not setup.options.detached:
-        sessions.end(session, backend)
 
 
 @contextlib.contextmanager
@@ -267,8 +281,12 @@ def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
 def ended_by_signals() -> Iterator[None]:
     """SIGTERM and a closed terminal end this in order: the server goes too."""
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise Interrupted("interrupted")
+    def interrupt(number: int, frame: object) -> None:
+        try:
+            interrupts.interrupt(number, frame)
+        except KeyboardInterrupt as ctrl_c:
+            # A conversation goes on after a ctrl-c, but not after these.
+            raise Interrupted("interrupted") from ctrl_c
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
