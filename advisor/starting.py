@@ -71,8 +71,10 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
         plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
         told = functools.partial(_told, session, progress) if backend.shared else progress
         watch = Watch(progress=told, spawned=functools.partial(_spawned, session))
+        endpoint = None
         try:
-            return sessions.started(session, backend.start(plan, watch))
+            endpoint = backend.start(plan, watch)
+            return sessions.started(session, endpoint)
         except RuntimeFailed as error:
             stopped = sessions.was_stopped(session)
             sessions.forget(session)
@@ -82,6 +84,8 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
             if setup.options.port or attempt == PORT_TRIES or sessions.can_bind(session.port):
                 raise _advised(error, setup) from None
         except BaseException:
+            if endpoint is not None:
+                backend.stop(endpoint)
             sessions.forget(session)
             raise
     raise AssertionError
