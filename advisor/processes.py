@@ -42,6 +42,32 @@ def members(group: int) -> list[int]:
     return found
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether a process, its group or its children take connections at a port; True where the system does not tell:
+    then there is only the word of who answers there."""
+    import psutil  # noqa: PLC0415
+
+    for each in members(pid) or [pid, *_children(pid)]:
+        try:
+            found = psutil.Process(each).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied:
+            return True
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found):
+            return True
+    return False
+
+
+def _children(pid: int) -> list[int]:
+    import psutil  # noqa: PLC0415
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
 def marks(group: int) -> tuple[str, ...]:
     """The processes of a group, each as `pid:birth`."""
     return tuple(f"{pid}:{born}" for pid in members(group) if (born := birth(pid)))

@@ -23,7 +23,7 @@ from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
 from advisor.profile import Runtime
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
-from backends.installed import Installed, find, reaches
+from backends.installed import find, reaches
 
 if TYPE_CHECKING:
     import httpx
@@ -71,7 +71,7 @@ class Served(Backend):
             return Availability(
                 name=self.name, available=False, reads="checkpoint", why_not="not installed", hint=install
             )
-        why = self.broken(found) or runtime.refused.get(found.version, "")
+        why = runtime.refused.get(found.version, "")
         if not why and not reaches(found.version, runtime.floor):
             why = f"{runtime.name} {found.version} is too old for Gemma's drafter: {runtime.floor} is the first"
         return Availability(
@@ -84,10 +84,6 @@ class Served(Backend):
             hint=f"{install} --upgrade" if why else None,
             reads="checkpoint",
         )
-
-    def broken(self, found: Installed) -> str:  # noqa: ARG002 - for those who know of one
-        """Why what is installed cannot start, where that shows. Default: nothing is known."""
-        return ""
 
     def reports(self) -> tuple[tuple[str, ...], ...]:
         found = find(self.runtime)
@@ -216,15 +212,18 @@ class Served(Backend):
         checkpoint.check(model.target, model.drafter, multimodal=self.multimodal_only)
 
     def _wait_ready(self, group: Group, plan: LaunchPlan, watch: Watch) -> None:
-        """Wait as long as it lives: compiling and loading take minutes. Its log's last line is the progress."""
+        """Wait as long as it lives: compiling and loading take minutes. Another's server that took the port meanwhile
+        answers as well, and then this one ends."""
         import httpx  # noqa: PLC0415
+
+        from advisor.processes import listens  # noqa: PLC0415
 
         url = f"http://{plan.options.host}:{plan.options.port}"
         begun = time.monotonic()
         with httpx.Client(base_url=url, timeout=ASK_S, trust_env=False) as http:
             while group.alive:
                 with contextlib.suppress(httpx.HTTPError):
-                    if self.ready(http):
+                    if self.ready(http) and listens(group.pid, plan.options.port):
                         return
                 watch.progress(f"starting {self.runtime.name}", int(time.monotonic() - begun), None)
                 time.sleep(POLL_S)

