@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from html import escape
 from math import ceil, log10
@@ -12,8 +13,11 @@ from typing import Any
 from advisor.errors import RuntimeFailed, UsageError
 from advisor.machine import Record
 
-WIDTH, ROW, LABEL, RIGHT, TOP, BOTTOM = 760, 20, 170, 120, 58, 34
-GAP = 10
+WIDTH, ROW, LABEL, RIGHT, TOP, BOTTOM = 760, 20, 184, 150, 58, 34
+GAP, EDGE, VALUE = 10, 14, 40
+"""Between groups; at the left and the right; of the values' column, right of the bars."""
+LONG_TITLE, LONG_LINE = 74, 112
+"""Characters beyond which a title becomes smaller, and a line is cut."""
 INK, FAINT, BAR, BEST, LINE = "#1b1f24", "#6b7280", "#9db4d0", "#2f6fb5", "#d4d8de"
 TICKS = 5
 
@@ -43,15 +47,15 @@ def svg(title: str, subtitle: str, groups: Sequence[Group], *, unit: str, mark: 
     end = step * ceil(max(most, mark or 0.0, step) / step)
     scale = (WIDTH - LABEL - RIGHT) / end
     rows = sum(len(group.bars) for group in groups)
-    height = TOP + rows * ROW + len(groups) * GAP + BOTTOM
+    height = TOP + (rows + len(groups)) * ROW + len(groups) * GAP + BOTTOM
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
             f'font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="{escape(title)}">'
         ),
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        text(14, 24, title, size=16, weight="bold"),
-        text(14, 43, subtitle, colour=FAINT),
+        text(EDGE, 24, cut(title), size=16 if len(title) <= LONG_TITLE else 12, weight="bold"),
+        text(EDGE, 43, cut(subtitle), colour=FAINT),
     ]
     ticks = [step * number for number in range(round(end / step) + 1)]
     parts += [axis(LABEL + tick * scale, height - BOTTOM, f"{tick:g}") for tick in ticks]
@@ -60,7 +64,8 @@ def svg(title: str, subtitle: str, groups: Sequence[Group], *, unit: str, mark: 
         parts.append(f'<line x1="{x:.1f}" y1="{TOP - 4}" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="{INK}"/>')
     y = float(TOP)
     for group in groups:
-        parts.append(text(14, y + ROW * 0.7, group.label, weight="bold"))
+        parts.append(text(EDGE, y + ROW * 0.7, group.label, weight="bold"))
+        y += ROW
         for bar in group.bars:
             parts += drawn(bar, y, scale)
             y += ROW
@@ -79,16 +84,20 @@ def drawn(bar: Bar, y: float, scale: float) -> list[str]:
             f'fill="{BEST if bar.strong else BAR}"/>'
         ),
     ]
-    end = width
     if bar.low is not None and bar.high is not None:
         low, high = LABEL + bar.low * scale, LABEL + bar.high * scale
-        end = max(end, bar.high * scale)
         found.append(
             f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8" '
             f'stroke="{INK}" fill="none"/>'
         )
-    note = f"{bar.value:.3g}{'  ' + bar.note if bar.note else ''}"
-    return [*found, text(LABEL + end + 6, y + ROW * 0.7, note, weight="bold" if bar.strong else "normal")]
+    weight, level = "bold" if bar.strong else "normal", y + ROW * 0.7
+    value = f"{bar.value:.2f}" if bar.value >= 0.1 else f"{bar.value:.2g}"  # noqa: PLR2004 - two digits either way
+    found.append(text(WIDTH - RIGHT + VALUE, level, value, anchor="end", weight=weight))
+    return [*found, text(WIDTH - EDGE, level, bar.note, anchor="end", colour=FAINT)]
+
+
+def cut(line: str) -> str:
+    return line if len(line) <= LONG_LINE else f"{line[: LONG_LINE - 1]}…"
 
 
 def axis(x: float, bottom: float, label: str) -> str:
@@ -144,11 +153,15 @@ def write(path: Path, picture: str) -> None:
 
 
 def _png() -> Any:
+    instead = "or write an SVG, which browsers show"
     try:
         return importlib.import_module("cairosvg")
-    except (ImportError, OSError):  # without the Cairo library it fails with the latter
+    except ImportError:
         raise RuntimeFailed(
-            "a PNG needs the package cairosvg",
-            hint="or write an SVG, which browsers show",
-            command="pip install cairosvg",
+            "a PNG needs the package cairosvg", hint=instead, command=f'"{sys.executable}" -m pip install cairosvg'
+        ) from None
+    except OSError:
+        raise RuntimeFailed(
+            "cairosvg is here, but not the Cairo library that it draws with",
+            hint=f"`apt install libcairo2`, `brew install cairo`, {instead}",
         ) from None

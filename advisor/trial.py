@@ -83,8 +83,8 @@ class Opener(Protocol):
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """What to measure at most. `seconds`: when to end; `answer_s`: how long an answer should take; `depth_tokens`: of
-    the text before deep prompts, 0 for none."""
+    """What to measure at most. `passes`: rounds through all kinds of work; `seconds`: when to end; `answer_s`: how long
+    an answer should take; `depth_tokens`: of the text before deep prompts, 0 for none."""
 
     lengths: tuple[int, ...]
     kinds: tuple[str, ...]
@@ -141,7 +141,7 @@ def plan_for(opener: Opener, *, quick: bool, drafter: bool = True, seconds: floa
         lengths=lengths if drafter else (PLAIN,),
         kinds=("code", "questions", "summary", "story") if quick else kinds,
         depth_tokens=0 if quick else min(4096, opener.context_tokens // 2),
-        passes=8 if quick else 12,
+        passes=8 if quick else 100,
         seconds=seconds or (45.0 if quick else 900.0),
         answer_s=1.0 if quick else 2.0,
         quick=quick,

@@ -243,7 +243,11 @@ def _warnings(trial: Trial) -> Iterable[str]:
     if trial.plan.depth_tokens and not any(each[0].deep for each in trial.prompts.values()):
         yield "nothing was measured behind a long text: the context is too short, or reading it would take minutes"
     if trial.finished and not trial.race.settled:
-        yield "time was up before all was clear" + ("; leave out --quick to measure longer" if trial.plan.quick else "")
+        overall = trial.decision()
+        what = "for each kind of work; for all together it is" if overall and overall.settled else "for all"
+        yield f"time was up before it was clear {what}" + (
+            "; leave out --quick to measure longer" if trial.plan.quick else ""
+        )
     if not trial.finished:
         yield "broken off: this is what was measured until then"
 

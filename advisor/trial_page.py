@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.chart import Bar, Group, svg
-from advisor.measurements import context_class
 from advisor.terminal import WIDEST
 from advisor.trial_document import KindPart, LengthPart, TrialDocument
 from advisor.trial_words import length_in_words
 from advisor.units import format_bytes
 
+SHORT = 1024
+"""Tokens of a prompt with no long text before it, at most."""
 VERDICTS = {"keep": "keep the drafter", "drop": "drop the drafter", "unclear": "nothing is proven: plain decoding"}
 
 
@@ -47,11 +48,18 @@ def show(found: TrialDocument, console: Console | None = None) -> None:
 def verdict_line(part: KindPart) -> str:
     """`keep the drafter, 3 tokens at a time: 1.62 times as fast (1.55 to 1.70)`."""
     if part.verdict != "keep":
-        best = max((each for each in part.lengths if each.draft_tokens), key=lambda each: each.gain, default=None)
-        against = f"; at best {times(best)}" if best else ""
+        one = best(part)
+        against = f"; at best {times(one)}" if one else ""
         return f"{VERDICTS[part.verdict]}{against}"
     length = "a length that adapts" if part.draft_tokens < 0 else tokens(part.draft_tokens)
     return f"{VERDICTS['keep']}, {length} at a time: {part.gain:.2f} times as fast ({part.low:.2f} to {part.high:.2f})"
+
+
+def best(part: KindPart) -> LengthPart | None:
+    """The length that was chosen, where something is drafted; else the best of those that do."""
+    drafted = [each for each in part.lengths if each.draft_tokens]
+    chosen = [each for each in drafted if each.draft_tokens == part.draft_tokens]
+    return max(chosen or drafted, key=lambda each: each.gain, default=None)
 
 
 def tokens(number: int) -> str:
@@ -60,17 +68,21 @@ def tokens(number: int) -> str:
 
 def times(one: LengthPart) -> str:
     interval = f"{one.low:.2f} to {one.high:.2f}"
-    return f"{one.gain:.2f} times as fast ({interval}) with {length_in_words(one.draft_tokens)} drafted"
+    return f"{one.gain:.2f} times as fast ({interval}) {with_length(one)}"
+
+
+def with_length(one: LengthPart) -> str:
+    return "with a length that adapts" if one.draft_tokens < 0 else f"with {one.draft_tokens} drafted"
 
 
 def detail_lines(part: KindPart) -> list[str]:
     """Acceptance and memory of the chosen length, or of the best one."""
-    chosen = next((each for each in part.lengths if each.draft_tokens == part.draft_tokens), None)
-    drafted = [each for each in part.lengths if each.draft_tokens]
-    one = chosen if chosen and chosen.draft_tokens else max(drafted, key=lambda each: each.gain, default=None)
+    one = best(part)
     lines = []
-    if one and one.acceptance:
-        lines.append("accepted by position: " + ", ".join(f"{share:.0%}" for share in one.acceptance))
+    if one and one.accepted is not None:
+        shares = ", ".join(f"{share:.0%}" for share in one.acceptance)
+        told = shares or f"unknown, {one.accepted:.0%} of all: this server counts no positions"
+        lines.append(f"accepted by position {with_length(one)}: {told}")
     held = {each.draft_tokens: each.memory_bytes for each in part.lengths if each.memory_bytes}
     if held:
         most = max(held.values())
@@ -100,17 +112,20 @@ def lengths_table(part: KindPart) -> Table:
 
 
 def kinds_table(kinds: tuple[KindPart, ...]) -> Table:
-    table = plain_table("kind of work", "depth", "drafter", "drafted", "times plain", "interval", "tokens/s", left=1)
+    """For every kind of work the best length that drafts, and what is proven of it."""
+    table = plain_table("kind of work", "depth", "drafter", "best", "times plain", "interval", "plain tok/s")
     for part in kinds:
-        one = next((each for each in part.lengths if each.draft_tokens == part.draft_tokens), None)
+        one = best(part)
+        plain = next((each for each in part.lengths if not each.draft_tokens), None)
         table.add_row(
             part.kind or "all",
-            context_class(part.depth_tokens),
+            f"{part.depth_tokens:,}",
             part.verdict,
-            length_in_words(part.draft_tokens),
-            f"{part.gain:.2f}",
-            f"{part.low:.2f} to {part.high:.2f}" if part.draft_tokens else "",
-            f"{one.decode_tokens_per_s or 0:.1f}" if one else "",
+            length_in_words(one.draft_tokens) if one else "",
+            f"{one.gain:.2f}" if one else "",
+            f"{one.low:.2f} to {one.high:.2f}" if one else "",
+            f"{plain.decode_tokens_per_s or 0:.1f}" if plain else "",
+            style="bold" if part.verdict == "keep" else "",
         )
     return table
 
@@ -123,33 +138,45 @@ def plain_table(*columns: str, left: int = 1) -> Table:
 
 
 def chart(found: TrialDocument) -> str:
-    """The gain of every length, for all work together and for each kind, as SVG."""
-    parts = [each for each in (found.overall, *found.kinds) if each is not None]
-    groups = [
-        Group(
-            label=group_name(part),
-            bars=tuple(
-                Bar(
-                    label=f"{length_in_words(one.draft_tokens)} drafted" if one.draft_tokens else "plain",
-                    value=one.gain,
-                    low=one.low if one.draft_tokens else None,
-                    high=one.high if one.draft_tokens else None,
-                    note=f"{one.decode_tokens_per_s or 0:.3g} tok/s",
-                    strong=one.draft_tokens == part.draft_tokens,
-                )
-                for one in part.lengths
-            ),
+    """The gain of every length for all work together, and of the best one for each kind, as SVG."""
+    groups = []
+    if found.overall is not None:
+        bars = (
+            bar(one, drafted(one), strong=one.draft_tokens == found.overall.draft_tokens)
+            for one in found.overall.lengths
         )
-        for part in parts
-    ]
+        groups.append(Group(label="all work", bars=tuple(bars)))
+    bests = [(part, one) for part in found.kinds if (one := best(part)) is not None]
+    if bests:
+        bars = (
+            bar(one, f"{kind_name(part)}: {length_in_words(one.draft_tokens)}", strong=part.verdict == "keep")
+            for part, one in bests
+        )
+        groups.append(Group(label="each kind, best length", bars=tuple(bars)))
     about = found.subject
-    subtitle = f"{about.model} {about.quant} on {about.backend}, {', '.join(about.hardware)}; {found.generated_at[:10]}"
+    model = " ".join(part for part in (about.model, about.quant) if part)
+    subtitle = f"{model} on {about.backend}, {', '.join(about.hardware)}; {found.generated_at[:10]}"
     title = verdict_line(found.overall) if found.overall else "nothing was measured"
     return svg(title[0].upper() + title[1:], subtitle, groups, unit="times plain decoding", mark=1.0)
 
 
-def group_name(part: KindPart) -> str:
-    if part.kind is None:
-        return "all work"
-    deep = context_class(part.depth_tokens)
-    return part.kind if deep == "1K" else f"{part.kind}, {deep}"
+def bar(one: LengthPart, label: str, *, strong: bool) -> Bar:
+    known = bool(one.draft_tokens)
+    return Bar(
+        label=label,
+        value=one.gain,
+        low=one.low if known else None,
+        high=one.high if known else None,
+        note=f"{one.decode_tokens_per_s or 0:.3g} tok/s",
+        strong=strong,
+    )
+
+
+def drafted(one: LengthPart) -> str:
+    return f"{length_in_words(one.draft_tokens)} drafted" if one.draft_tokens > 0 else length_in_words(one.draft_tokens)
+
+
+def kind_name(part: KindPart) -> str:
+    """With the depth, where the prompt is not short."""
+    deep = part.depth_tokens > SHORT
+    return f"{part.kind} at {part.depth_tokens / 1024:.1f}K" if deep else str(part.kind)
