@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import functools
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
@@ -26,12 +27,13 @@ from advisor.tui.services import Services
 from advisor.tui.settings import Settings
 from advisor.tui.state import Answer, Choice, answer, machine_of
 from advisor.tui.step import Step
-from advisor.tui.themes import OWN
+from advisor.tui.themes import OWN, colourless, first_theme
 from advisor.tui.widgets.shell_line import ShellLine
 
 if TYPE_CHECKING:
     from advisor.order import Order
     from advisor.sessions import Session
+    from advisor.tui.calibrating import Calibrating
     from advisor.tui.live import Live
     from advisor.tui.start import Start
     from advisor.tui.talk import Said
@@ -71,6 +73,7 @@ class Wizard(App[Argv]):
     trouble: reactive[AdvisorError | None] = reactive(None)
     live: reactive[Live | None] = reactive(None)
     """What runs and is talked to."""
+    calibration_offered: reactive[bool] = reactive(False)
 
     def __init__(
         self,
@@ -99,6 +102,8 @@ class Wizard(App[Argv]):
         """A conversation whose server was lost."""
         self.tryout: Tryout | None = None
         """The trial of what runs, under way or over."""
+        self.calibrating: Calibrating | None = None
+        """The last calibration, under way or over."""
         self._soon: Timer | None = None
         first = choice or Choice(use_case=self.options.use_case, prefer=self.options.prefer)
         self.set_reactive(Wizard.choice, first)
@@ -106,7 +111,7 @@ class Wizard(App[Argv]):
     def on_mount(self) -> None:
         for theme in OWN:
             self.register_theme(theme)
-        self.theme = self.options.theme if self.options.theme in self.available_themes else OWN[0].name
+        self.theme = first_theme(self.options.theme, self.available_themes, colourless=self.no_color)
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember_theme(theme.name))
         self.push_screen(route.build("answer"))
         self.look()
@@ -121,6 +126,11 @@ class Wizard(App[Argv]):
             with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
                 asyncio.get_running_loop().add_signal_handler(getattr(signal, name), self.leave)
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Where colours are not wanted there are none, and not greys."""
+        found = super().get_line_filters()
+        return colourless(found) if self.no_color else found
+
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Tokens that the themes of the terminal's own sixteen colours lack."""
         return {"foreground-disabled": "ansi_bright_black"}
@@ -134,6 +144,11 @@ class Wizard(App[Argv]):
     def _detected(self, machine: Machine) -> None:
         self.detected = machine
         self._reckon()
+        work = functools.partial(self.services.uncalibrated, machine)
+        background(self, work, self._offer, group="offer", otherwise=lambda _: None)
+
+    def _offer(self, worth_it: bool) -> None:
+        self.calibration_offered = worth_it
 
     def choose(self, **changes: Any) -> None:
         """Change what is chosen; the answer follows."""
@@ -207,6 +222,27 @@ class Wizard(App[Argv]):
         if isinstance(self.screen, Step):
             self.push_screen(MachineDialog(self.choice, self.detected), taken)
 
+    def action_calibrate(self) -> None:
+        """Offer to measure this machine."""
+        from advisor.tui.calibrating import Calibrating  # noqa: PLC0415
+        from advisor.tui.screens.calibrate import Calibrate  # noqa: PLC0415
+
+        if self.detected is not None and isinstance(self.screen, Step):
+            self.calibrating = Calibrating(self.detected, self.services)
+            names = tuple(one.name for one in self.sessions)
+            self.push_screen(Calibrate(self.calibrating, names), self._calibrated)
+
+    def _calibrated(self, measured: bool | None) -> None:
+        """True: it was measured, and what rests on it is reckoned anew. False: it is not wanted. None: neither."""
+        if measured is None or self.detected is None:
+            return
+        self.calibration_offered = False
+        if measured:
+            self.look()
+        else:
+            work = functools.partial(self.services.decline, self.detected)
+            background(self, work, lambda _: None, group="decline")
+
     def action_unpick(self) -> None:
         """Leave the choice of the file to advisor again."""
         self.choose(model=None, quant=None)
@@ -218,7 +254,7 @@ class Wizard(App[Argv]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "back":
-            return len(self.screen_stack) > 2  # noqa: PLR2004
+            return sum(isinstance(screen, Step) for screen in self.screen_stack) > 1
         if action == "go" and isinstance(self.screen, Step):
             # None greys it out, False hides it.
             return False if parameters[0] == self.screen.STEP else self.may_go(str(parameters[0])) or None
@@ -340,8 +376,8 @@ class Wizard(App[Argv]):
         """Cancel what is under way, and wait for it. Blocks; not for long, whatever hangs."""
         if self.tryout is not None:
             self.tryout.abandon()
-        for deed in (self.started, self.tryout):
-            if deed is not None and not deed.over:
+        for deed in (self.started, self.tryout, self.calibrating):
+            if deed is not None and deed.under_way:
                 deed.cancel()
                 deed.wait(PATIENCE_S)
 
@@ -384,7 +420,7 @@ class Wizard(App[Argv]):
     # ---- Settings
 
     def _remember_theme(self, name: str) -> None:
-        if name == self.options.theme:
+        if name == self.options.theme or self.no_color:
             return
         self.options = msgspec.structs.replace(self.options, theme=name)
         if self.remember:

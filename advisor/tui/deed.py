@@ -25,10 +25,12 @@ class Deed(ABC):
         self.error: AdvisorError | None = None
         """Why it failed; None where it went well or was cancelled."""
         self.cancelled = False
+        self.begun = False
         self._over = threading.Event()
 
     def begin(self) -> None:
         """Start the thread."""
+        self.begun = True
         threading.Thread(target=self._guarded, name=type(self).__name__, daemon=True).start()
 
     @abstractmethod
@@ -43,6 +45,11 @@ class Deed(ABC):
     def over(self) -> bool:
         """Whether nothing of it goes on any more."""
         return self._over.is_set()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun, and goes on."""
+        return self.begun and not self.over
 
     def wait(self, seconds: float) -> bool:
         """Until it is over; whether it is."""

@@ -16,6 +16,7 @@ class Dialog(ModalScreen[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
+        Binding("f1", "app.help", "Help", show=False, tooltip="What the focused part does, and its keys"),
         Binding("up", "scroll_page(-1)", "Up", show=False),
         Binding("down", "scroll_page(1)", "Down", show=False),
         Binding("pageup", "scroll_page(-10)", "Page up", show=False),

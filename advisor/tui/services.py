@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -11,6 +12,7 @@ from advisor.errors import DownloadFailed
 from advisor.machine import Machine
 
 if TYPE_CHECKING:
+    from advisor.calibration import Calibration, Stage
     from advisor.order import Order, Setup
     from advisor.sessions import Session
     from advisor.store import File, Wanted
@@ -103,6 +105,27 @@ def backend(name: str) -> Backend:
     return usable(name)
 
 
+def uncalibrated(machine: Machine) -> bool:
+    """Whether a calibration is worth offering."""
+    from advisor import calibration  # noqa: PLC0415
+
+    return calibration.is_wanted(machine)
+
+
+def calibrate(machine: Machine, stop: threading.Event) -> Iterator[Stage | Calibration]:
+    """Measure this machine; as `calibration.run`."""
+    from advisor import calibration  # noqa: PLC0415
+
+    return calibration.run(machine, stop)
+
+
+def decline(machine: Machine) -> None:
+    """Do not offer a calibration of it again."""
+    from advisor import calibration  # noqa: PLC0415
+
+    calibration.decline(machine)
+
+
 @dataclass(frozen=True)
 class Services:
     """The world. Every call may take long: they are made in thread workers only."""
@@ -116,5 +139,8 @@ class Services:
     configure: Callable[[Order], Setup] = field(default=configure)
     fetch: Callable[[Setup, Progress], None] = field(default=fetch)
     backend: Callable[[str], Backend] = field(default=backend)
+    uncalibrated: Callable[[Machine], bool] = field(default=uncalibrated)
+    calibrate: Callable[[Machine, threading.Event], Iterator[Stage | Calibration]] = field(default=calibrate)
+    decline: Callable[[Machine], None] = field(default=decline)
     each_s: float = 10.0
     """Seconds for each side of a kind in the trial."""

@@ -95,6 +95,7 @@ def services(spec: str, sessions: Sequence[Session] = (), backends: Sequence[Ava
         configure=scripted.configure,
         fetch=scripted.fetch,
         backend=lambda _: scripted.Scripted(),
+        uncalibrated=lambda _: False,
         each_s=0.1,
     )
 

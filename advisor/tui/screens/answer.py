@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from advisor.sessions import Session
 
 
+CALIBRATE = (("Calibrate", "k measures for a minute what drafting costs here"),)
+
+
+class Offer(Facts):
+    """A line that a click takes."""
+
+    async def on_click(self) -> None:
+        await self.run_action("app.calibrate")
+
+
 class AnswerStep(Step):
     """What this machine is, which Gemma 4 suits it, and why."""
 
@@ -36,6 +46,7 @@ class AnswerStep(Step):
         Binding("b", "app.go('backend')", "Backend", tooltip=BACKEND),
         Binding("m", "app.machine", "Machine", tooltip=MACHINE),
         Binding("d", "app.demo", "Demo", show=False, tooltip="A tiny Gemma 4 that is here already, with its drafter"),
+        Binding("k", "app.calibrate", "Calibrate", show=False, tooltip="Measure for a minute what drafting costs here"),
         Binding("r", "look", "Look again", show=False, tooltip="Detect the machine once more"),
     ]
     HELP = """
@@ -54,6 +65,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
             yield Label("This machine", classes="title", id="origin")
             yield MachinePanel()
             yield Facts(id="sessions")
+            yield Offer()
         yield PickPanel()
 
     def actions(self) -> ComposeResult:
@@ -62,6 +74,15 @@ Is the machine not what it says? `m` corrects it, or takes another one.
         yield Button("Backend", compact=True, action="app.go('backend')")
         yield Button("Machine", compact=True, action="app.machine")
         yield Button("Demo", compact=True, action="app.demo", id="demo")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.watch(self.app, "calibration_offered", self.offer)
+
+    def offer(self, worth_it: bool) -> None:
+        """A calibration, where it was neither done nor declined."""
+        if self.is_open:
+            self.query_one(Offer).facts = CALIBRATE if worth_it and self.wizard.choice.here else ()
 
     def on_screen_resume(self) -> None:
         self.look_for_sessions()
@@ -83,6 +104,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
     def show(self, answer: Answer) -> None:
         self.line = answer.choice.line
         self.show_machine(answer.ranking.machine, answer.choice)
+        self.offer(self.wizard.calibration_offered)
         self.query_one(PickPanel).show(answer)
         self.enable_run(True)
 
