@@ -81,7 +81,8 @@ def _checked(bench: Bench, found: Availability) -> None:
 def _bare_environment() -> Iterator[None]:
     """No PATH, no home, no settings."""
     kept = dict(os.environ)
-    nowhere = os.path.join(os.sep, "nonexistent")  # noqa: PTH118 - a path that is text in an environment
+    # Beneath what is no folder: not even root can make it.
+    nowhere = os.path.join(os.devnull, "nonexistent")  # noqa: PTH118 - a path that is text in an environment
     os.environ.clear()
     os.environ.update({name: kept[name] for name in KEPT if name in kept}, PATH="", HOME=nowhere, USERPROFILE=nowhere)
     try:
