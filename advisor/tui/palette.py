@@ -70,11 +70,14 @@ def questions(app: Wizard) -> Iterator[SystemCommand]:
     """Use cases, the drafter, the machine."""
     for case in catalog.load().use_cases.values():
         if case.id != app.choice.use_case:
-            yield SystemCommand(f"For {case.id}", case.summary, functools.partial(app.choose, use_case=case.id))
+            take = functools.partial(app.choose, use_case=case.id)
+            yield SystemCommand(f"For {case.id}", case.summary.capitalize(), take)
     title, said = ("Without drafter", "Plain decoding") if app.choice.drafter else ("With drafter", "Where it pays")
     yield SystemCommand(title, said, functools.partial(app.choose, drafter=not app.choice.drafter))
     yield SystemCommand("Correct the machine", "Another GPU, less memory, another machine", app.action_machine)
     if app.choice.spec or app.choice.gpu or app.choice.memory:
         back = functools.partial(app.choose, spec=None, gpu=None, memory=None)
         yield SystemCommand("The machine as detected", "Forget what was corrected or described", back)
+    if app.detected is not None and app.choice.here:
+        yield SystemCommand("Calibrate", "Measure for a minute what drafting costs here", app.action_calibrate)
     yield SystemCommand("Look again", "Detect the machine once more", app.look)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.theme import Theme
 
 DARK = Theme(
@@ -37,3 +40,17 @@ LIGHT = Theme(
 )
 
 OWN = (DARK, LIGHT)
+COLOURLESS = "ansi-dark"
+"""Has the terminal's own colours of text and ground, which fit each other on light and on dark."""
+
+
+def first_theme(wanted: str, known: Container[str], *, colourless: bool) -> str:
+    """The theme to begin with: the one that is wanted, where it is known and colours may be used."""
+    if colourless:
+        return COLOURLESS
+    return wanted if wanted in known else DARK.name
+
+
+def colourless(filters: Iterable[LineFilter]) -> list[LineFilter]:
+    """Filters without the one that makes greys of colours: of a terminal's own colours it makes black on black."""
+    return [NoColor() if isinstance(one, Monochrome) else one for one in filters]

@@ -24,6 +24,7 @@ from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.options import Options
 
 BEST = "best"
+INDENT = "  "
 
 Prospect = tuple[Availability, str]
 """A backend, and what it would do in a sentence."""
@@ -56,6 +57,10 @@ class BackendStep(Step):
         super().on_mount()
         self.prospects: Sequence[Prospect] = ()
 
+    def on_resize(self) -> None:
+        if self.prospects:
+            self.call_after_refresh(self.list_prospects, self.prospects)
+
     def show(self, answer: Answer) -> None:
         self.line = f"advisor backends; {answer.choice.line}"
         self.look()
@@ -70,15 +75,18 @@ class BackendStep(Step):
         background(self, work, self.list_prospects, group="prospects")
 
     def list_prospects(self, found: Sequence[Prospect]) -> None:
+        self.prospects = found
         listing = self.query_one(BackendList)
+        width = listing.scrollable_content_region.width
         at = listing.highlighted
         chosen = self.wizard.choice.backend
         used = self.wizard.answer.pick.backend if self.wizard.answer else ""
         listing.clear_options()
-        best = Content.assemble(mark(chosen is None), ("The best one", "bold"), f"\n  {used or 'none'} at present\n")
+        best = Content.assemble(mark(chosen is None), ("The best one", "bold"), f"\n  {used or 'none'} at present")
         listing.add_option(Option(best, id=BEST))
         for backend, prospect in found:
-            listing.add_option(Option(card(backend, prospect, taken=backend.name == chosen), id=backend.name))
+            listing.add_option(None)
+            listing.add_option(Option(card(backend, prospect, width, taken=backend.name == chosen), id=backend.name))
         listing.highlighted = at if at is not None else 0
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -111,13 +119,15 @@ def mark(taken: bool) -> Content:
     return Content.assemble(("●" if taken else "○", "$success" if taken else "$foreground-muted"), " ")
 
 
-def card(backend: Availability, prospect: str, *, taken: bool) -> Content:
-    """A backend in a few lines."""
+def card(backend: Availability, prospect: str, width: int, *, taken: bool) -> Content:
+    """A backend in a few lines of so many columns."""
     said = backend_text(backend).removeprefix(backend.name).strip(": ")
     if not backend.available:
         lines = [("not ready: " + said, "$text-warning")] + ([(backend.hint, "")] if backend.hint else [])
     else:
         lines = [(said or "assumed to be current", ""), (prospect, "")]
         lines += [(backend.path, "$foreground-muted")] if backend.path else []
-    below = Content("\n").join([Content.assemble("  ", line) for line in lines])
-    return Content.assemble(mark(taken), (backend.name, "bold"), "\n", below, "\n")
+    below = [part for line in lines for part in Content.styled(*line).wrap(max(12, width - len(INDENT)))]
+    return Content("\n").join(
+        [Content.assemble(mark(taken), (backend.name, "bold")), *(Content.assemble(INDENT, part) for part in below)]
+    )

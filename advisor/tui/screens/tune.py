@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import count, takewhile
 from typing import ClassVar
 
 import msgspec
@@ -92,15 +93,8 @@ is reckoned at once. Below is every file that was considered, and why.
         self.query_one("#use-case", Stepper).offer(cases, asked.use_case)
         own = known.use_case(asked.use_case).context_tokens
         longest = max(model.context_tokens for model in known.models.values())
-        lengths = [Choosable[object](None, f"{own:,}", f"as {asked.use_case} asks for")]
-        context = SHORTEST
-        while context <= longest:
-            lengths.append(Choosable(context, f"{context:,}", f"about {context * 3 // 4:,} words of English"))
-            context *= 2
-        if answer.choice.context_tokens not in [one.value for one in lengths]:
-            asked_for = answer.choice.context_tokens
-            lengths.append(Choosable(asked_for, f"{asked_for:,}", "as asked for"))
-        self.query_one("#context", Stepper).offer(lengths, answer.choice.context_tokens)
+        chosen = answer.choice.context_tokens
+        self.query_one("#context", Stepper).offer(contexts(own, longest, chosen, asked.use_case), chosen)
         kinds = [Choosable[object](name, name, preference(name)) for name in ("speed", "balanced", "quality")]
         self.query_one("#prefer", Stepper).offer(kinds, asked.prefer)
         self.note()
@@ -184,6 +178,16 @@ is reckoned at once. Below is every file that was considered, and why.
         shown = self.has_class("charts")
         self.query_one("#charts-button", Button).label = "Table" if shown else "Charts"
         self.draw_curves()
+
+
+def contexts(own: int, longest: int, chosen: int | None, use_case: str) -> list[Choosable[object]]:
+    """Lengths in order, in tokens: powers of two, what the use case asks for (None), and what was chosen."""
+    powers = takewhile(lambda length: length <= longest, (SHORTEST << power for power in count()))
+    found: list[Choosable[object]] = []
+    for length in sorted({*powers, own, chosen or own}):
+        note = f"as {use_case} asks for" if length == own else f"about {length * 3 // 4:,} words of English"
+        found.append(Choosable(None if own == length != chosen else length, f"{length:,}", note))
+    return found
 
 
 def curves(found: Answer, other: Candidate | None) -> tuple[tuple[Line, ...], tuple[Line, ...]]:

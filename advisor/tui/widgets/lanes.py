@@ -10,7 +10,7 @@ from textual.reactive import reactive
 
 from advisor.terminal import rate
 from advisor.tui.widgets.drawn import LABEL, Drawn
-from advisor.tui.widgets.shares import in_a_line
+from advisor.tui.widgets.shares import side_by_side
 
 SIDE = 10
 FIGURE = 12
@@ -87,7 +87,8 @@ def line(name: str, side: str, lane: Lane, gain: str, *, top: float, width: int)
 
 
 def accepted(lane: Lane, width: int) -> Content:
-    """How often each guess was right."""
-    said = in_a_line(lane.positions)
-    text = f"{' ' * (LABEL + SIDE)}accepted by position {said}" if said else ""
-    return Content.assemble((text, "$foreground-muted")).truncate(width, ellipsis=True)
+    """How often each guess of a round was right."""
+    drawn = side_by_side(lane.positions, width - LABEL - SIDE)
+    if not drawn:
+        return Content("")
+    return Content.assemble(" " * (LABEL + 1), (f"{'accepted':<{SIDE - 1}}", "$foreground-muted"), drawn)

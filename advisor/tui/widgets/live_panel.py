@@ -119,7 +119,7 @@ class LiveLine(Drawn):
             return Content.styled(now.trouble, "$text-error").truncate(width, ellipsis=True)
         parts = [
             Content.assemble(
-                (spark(now.rates, SHORT, top=2 * max(now.rates, default=0.0)), "$success"),
+                (spark(now.rates, SHORT, top=ROOM * max(now.rates, default=0.0)), "$success"),
                 (f" {rate(now.rate)} tok/s", "bold"),
             )
             if now.rate

@@ -65,7 +65,7 @@ def legend(parts: Sequence[tuple[str, int]], width: int, indent: str) -> list[Co
     used = 0
     for name, size in parts:
         entry = Content.assemble((GLYPHS[name][0], COLOURS[name]), f" {name} {in_words(size)}")
-        if used and used + 2 + entry.cell_length > width:
+        if used and used + entry.cell_length > width:
             lines.append([])
             used = 0
         lines[-1].append(entry)

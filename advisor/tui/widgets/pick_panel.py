@@ -24,10 +24,11 @@ class PickPanel(Vertical):
     def compose(self) -> ComposeResult:
         yield Label("Looking at this machine …", id="headline", markup=False)
         yield Label("", id="subtitle", markup=False)
+        yield Facts(id="why")
         yield SpeedBar()
         yield Facts(id="quality")
         yield MemoryBar()
-        yield Facts(id="why")
+        yield Facts(id="notes")
 
     def show(self, answer: Answer) -> None:
         """Show the pick."""
@@ -38,7 +39,8 @@ class PickPanel(Vertical):
         quality = f"{pick.quality.score:.0f} of 100 for {answer.document.request.use_case}"
         self.query_one("#quality", Facts).facts = (("", words.reading(pick)), ("Quality", quality))
         self.query_one(MemoryBar).rooms = tuple(words.rooms(answer))
-        self.query_one("#why", Facts).facts = tuple(reasons(answer))
+        self.query_one("#why", Facts).facts = tuple(listed("Why", pick.reasons))
+        self.query_one("#notes", Facts).facts = tuple(notes(answer))
 
     def show_trouble(self, error: AdvisorError) -> None:
         """Show why there is none, and what helps."""
@@ -52,6 +54,7 @@ class PickPanel(Vertical):
         self.query_one(SpeedBar).paces = ()
         self.query_one("#quality", Facts).facts = ()
         self.query_one(MemoryBar).rooms = ()
+        self.query_one("#notes", Facts).facts = ()
         self.query_one("#why", Facts).facts = tuple((label, text) for label, text in facts if text)
 
 
@@ -65,12 +68,11 @@ def paces(pick: RecommendationPart) -> tuple[Pace, ...]:
     return (Pace("With drafter", speed.low, speed.decode_tokens_per_s, speed.high), plain)
 
 
-def reasons(answer: Answer) -> list[Fact]:
-    """Why this one, what was weighed, what to mind, and the next step up."""
+def notes(answer: Answer) -> list[Fact]:
+    """What was weighed, what to mind, and the next step up."""
     pick, document = answer.pick, answer.document
     step = document.next_step
     return [
-        *listed("Why", pick.reasons),
         ("Drafter", pick.drafter.reason),
         *listed("Note", pick.warnings),
         *listed("Trade", document.trades[:MOST_TRADES]),

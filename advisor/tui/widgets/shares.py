@@ -9,6 +9,8 @@ from textual.content import Content
 MOST = 6
 """Positions that are shown; further ones are seldom drafted."""
 FIGURE = 8
+SHORTEST, LONGEST, GAP = 4, 24, 2
+"""Columns of a bar in a line of several, of one with its figure at most, and between two."""
 
 
 def shares(positions: Sequence[float], width: int) -> list[Content]:
@@ -26,6 +28,15 @@ def shares(positions: Sequence[float], width: int) -> list[Content]:
             )
         )
     return lines
+
+
+def side_by_side(positions: Sequence[float], width: int) -> Content:
+    """In one line, as many as there is room for: `1 ━━━━─ 81 %   2 ━━━── 64 %`."""
+    shown = positions[: min(MOST, width // (SHORTEST + FIGURE + GAP))]
+    if not shown:
+        return Content("")
+    space = min(LONGEST, width // len(shown) - GAP)
+    return Content(" " * GAP).join(shares(shown, space))
 
 
 def in_a_line(positions: Sequence[float]) -> str:
