@@ -6,7 +6,6 @@ Each command lives in `advisor/commands/<name>.py` as `command` and is imported 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -15,8 +14,8 @@ from collections.abc import Sequence
 
 import click
 
-from advisor import __version__, interrupts
-from advisor.errors import AdvisorError, Interrupted, UsageError, unknown_name
+from advisor import __version__, interrupts, streams
+from advisor.errors import AdvisorError, Interrupted, RuntimeFailed, UsageError, unknown_name
 
 COMMANDS = {
     "detect": "the machine: processor, memory, GPUs, backends",
@@ -65,11 +64,14 @@ class LazyGroup(click.Group):
             result: object = super().invoke(ctx)
             sys.stdout.flush()
         except (BrokenPipeError, SystemExit):
-            # The reader has gone (`advisor models | head -1`), which is not our failure: leave quietly, and keep the
-            # interpreter from complaining when it closes its standard output. (rich makes a SystemExit of it.)
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader has gone (`advisor models | head -1`), which is not our failure: leave quietly. (rich makes a
+            # SystemExit of it.)
+            streams.leave()
             return 0
+        except (Exception, KeyboardInterrupt) as raised:
+            if not ctx.meta.get(streams.ANSWERED) or "ADVISOR_DEBUG" in os.environ:
+                raise
+            return told(shown_error(raised), ())
         return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,6 +111,7 @@ def in_terminal() -> bool:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Nothing that a user can cause ends in a traceback."""
+    streams.present()
     try:
         result = cli.main(args=list(argv), prog_name="advisor", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as raised:
@@ -120,7 +123,11 @@ def run(argv: Sequence[str]) -> int:
 
 def told(error: AdvisorError, argv: Sequence[str]) -> int:
     """Print the error as the command line wants it; returns the exit code."""
-    report(error, as_json="--json" in argv)
+    try:
+        report(error, as_json="--json" in argv)
+    except OSError:
+        streams.leave()
+        report(error, as_json=False)
     return error.exit_code
 
 
@@ -135,6 +142,9 @@ def shown_error(raised: BaseException) -> AdvisorError:
         return UsageError(raised.format_message())
     if isinstance(raised, click.Abort) or interrupts.behind(raised):
         return Interrupted("interrupted")
+    if isinstance(raised, OSError) and raised.strerror:
+        where = f": {raised.filename}" if raised.filename else ""
+        return RuntimeFailed(f"{raised.strerror}{where}", hint="The system says so; ADVISOR_DEBUG=1 shows at what.")
     return AdvisorError(
         f"{type(raised).__name__}: {raised}", hint="This is a defect of advisor; ADVISOR_DEBUG=1 shows where it is."
     )

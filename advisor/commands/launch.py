@@ -25,6 +25,7 @@ from advisor import (
     shelves,
     starting,
     store,
+    streams,
 )
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
@@ -178,7 +179,8 @@ def _served(runner: Backend, setup: Setup, *, as_json: bool) -> bool:
         if useless(proof):
             words = "nothing that the drafter proposes is right: it only costs time, and may be another model's"
             click.echo(f"warning: {words}\n  try: {_without(setup)}", err=True)
-            if not setup.options.detached and sys.stdin.isatty() and click.confirm("Start again without it?", err=True):
+            asks = sys.stdin.isatty() and not (setup.options.detached or as_json)
+            if asks and click.confirm("Start again without it?", err=True):
                 return True
         if not setup.options.detached:
             starting.attend(runner, session)
@@ -306,6 +308,7 @@ def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None
     """The endpoint and what it showed."""
     if as_json:
         click.echo(msgspec.json.encode(launch_document.document(setup, session, proof)))
+        click.get_current_context().meta[streams.ANSWERED] = True
         return
     for name, text in lines(setup, session, proof):
         click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from advisor import cli
-from advisor.errors import AdvisorError
+from advisor import cli, streams
+from advisor.errors import AdvisorError, Interrupted
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 PROFILES = Path(__file__).parents[2] / "profiles"
 
 
@@ -81,6 +83,48 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("recommend --simulate M1 >&-", 0, ""),
+        ("recommend --simulate M1 --json >&-", 0, ""),
+        ("recommend --nonsense 2>&-", 2, ""),
+        ("run --json demo - <&-", 2, "the prompt is empty"),
+        pytest.param("schema >/dev/full", 6, "No space left on device", marks=FULL),
+        pytest.param("recommend --simulate M1 --json >/dev/full", 6, "No space left on device", marks=FULL),
+        pytest.param("recommend --json --nonsense >/dev/full", 2, "--nonsense", marks=FULL),
+    ],
+)
+def test_streams_that_are_closed_or_full(line: str, status: int, said: str) -> None:
+    shown = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m advisor {line}"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert shown.returncode == status
+    assert said in shown.stdout + shown.stderr
+    assert "defect" not in shown.stdout + shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert "Exception ignored" not in shown.stderr
+
+
+def test_what_fails_after_the_document_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    @click.option("--json", is_flag=True)
+    @click.pass_context
+    def served(ctx: click.Context, **_: bool) -> None:
+        click.echo('{"base_url": ""}')
+        ctx.meta[streams.ANSWERED] = True
+        raise Interrupted("interrupted")
+
+    monkeypatch.setattr(cli.LazyGroup, "get_command", lambda *_: served)
+    assert cli.run(["launch", "--json"]) == Interrupted.exit_code
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"base_url": ""}
+    assert "interrupted" in shown.err
 
 
 def test_no_color() -> None:

@@ -58,6 +58,14 @@ def test_however_the_launch_ends_the_server_goes_too(number: int) -> None:
             assert sessions.everything() == []
 
 
+def test_a_launch_that_is_ended_after_its_document_prints_no_second_one() -> None:
+    with launched("demo", "--json", begins='{"schema":"advisor.launch/1"') as process:
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (130, "")
+    assert "interrupted" in errors
+
+
 def test_stop_ends_the_launch_with_0_and_a_death_with_6() -> None:
     with launched("demo") as process:
         assert advisor("stop").returncode == 0
@@ -69,7 +77,7 @@ def test_stop_ends_the_launch_with_0_and_a_death_with_6() -> None:
         assert sessions.everything() == []
 
 
-def launched(*words: str) -> subprocess.Popen[str]:
+def launched(*words: str, begins: str = "Ready") -> subprocess.Popen[str]:
     """A launch in the foreground, once it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "advisor", "launch", *words],
@@ -78,7 +86,7 @@ def launched(*words: str) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdout is not None
-    assert "Ready" in process.stdout.readline(), process.stderr.read() if process.stderr else ""
+    assert process.stdout.readline().startswith(begins), process.stderr.read() if process.stderr else ""
     return process
 
 
