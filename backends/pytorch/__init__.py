@@ -53,6 +53,7 @@ class Transformers(Hosted):
                 reads="checkpoint",
                 why_not=f"not installed: {' and '.join(missing)}",
                 hint=install,
+                mend=install,
             )
         why = self._unfit(version)
         return Availability(
@@ -63,6 +64,7 @@ class Transformers(Hosted):
             why_not=why or None,
             path=sys.executable,
             hint=install if why else None,
+            mend=install if why else None,
             reads="checkpoint",
         )
 
