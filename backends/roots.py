@@ -11,7 +11,8 @@ from backends import logs
 
 SHORT = re.compile(
     r"out of memory|No available memory for the cache|larger than the (?:available|maximum number of tokens).*KV cache"
-    r"|is less than desired GPU memory utilization|Not enough memory|bad_alloc|Cannot allocate memory",
+    r"|is less than (?:desired .PU memory utilization|requested memory for kv)"
+    r"|Not enough memory|bad_alloc|Cannot allocate memory",
     re.IGNORECASE,
 )
 TAKEN = re.compile(r"address already in use|error while attempting to bind", re.IGNORECASE)
@@ -20,6 +21,7 @@ MISSING = re.compile(r"Invalid repository ID|Repo id must be|is not a valid mode
 WIDTH = re.compile(r"must match the existing size|must have same reduction dim|mat1 and mat2 shapes cannot")
 DRAFT = re.compile(r"should belong to the same kv cache group|num_speculative_tokens must be|EAGLE3 is not supported")
 ILLEGAL = re.compile(r"died unexpectedly \(exit code: -4\)")
+CALM = re.compile(r"^.*\b(?:DEBUG|INFO|WARNING)\b.*\n?", re.MULTILINE)
 NAMED = (
     re.compile(r"Worker failed with error '(?P<said>.+?)'(?:,|$)", re.MULTILINE),
     re.compile(r"(?P<said>Worker proc \S+ died unexpectedly.*)"),
@@ -29,7 +31,8 @@ NAMED = (
 
 
 def line(text: str) -> str:
-    """The root line, else the last one that says anything."""
+    """The root line, else the last one that says anything. Warnings name errors that did not happen."""
+    text = CALM.sub("", text)
     for pattern in NAMED:
         if found := pattern.search(text):
             return found["said"].strip()

@@ -274,6 +274,9 @@ def workers(count: int) -> None:
 def fail_at_start() -> None:
     """The ways to end before anything is served."""
     said = {
+        "full": "WARNING 11-23 21:18:59 [system_utils.py:255] Found ulimit of 20000. This can cause fd limit errors "
+        "like `OSError: [Errno 24] Too many open files`.\nValueError: Available memory on node 0 (16.4/20.21 GiB) on "
+        "startup is less than desired CPU memory utilization (0.92, 18.6 GiB).",
         "oom": "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`.",
         "missing": "pydantic_core ValidationError: Invalid repository ID or local directory specified: 'x'.",
         "ordinary": "AssertionError: All drafting layers should belong to the same kv cache group",

@@ -163,6 +163,7 @@ def test_litert_without_a_drafter_inside(install: Install, tmp_path: Path, monke
     ("fault", "said", "hint"),
     [
         ("oom", "out of memory", "--context"),
+        ("full", "out of memory: ValueError: Available memory on node 0", "--context"),
         ("missing", "does not find the checkpoint", "log"),
         ("ordinary", "cannot use this drafter", "--no-drafter"),
         ("sigill", "SIGILL", "--dtype float32"),
@@ -176,7 +177,7 @@ def test_a_start_that_fails_says_why(
     install("vllm")
     faults(monkeypatch, fault)
     error = refused("vllm", pair)
-    assert isinstance(error, OutOfMemory) is (fault == "oom")
+    assert isinstance(error, OutOfMemory) is (fault in ("oom", "full"))
     assert said in error.message
     assert hint in error.hint
 
