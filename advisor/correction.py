@@ -23,7 +23,7 @@ def corrected(machine: Machine, catalog: Catalog, *, gpu: str | None = None, mem
         UsageError: an unknown device or size, or a whole machine where a card was asked for.
     """
     if memory is not None:
-        machine = with_memory(machine, simulate.parse_size(memory))
+        machine = with_memory(machine, simulate.system_memory(memory))
     return machine if gpu is None else with_gpus(machine, cards(gpu, catalog))
 
 

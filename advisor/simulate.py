@@ -100,7 +100,7 @@ def part(word: str, catalog: Catalog) -> Part:
     if match := COUNT.fullmatch(word):
         count, name = int(match["count"]), match["rest"]
     if not 1 <= count <= MAX_GPUS:
-        raise wrong(f"--simulate {short(word)}: {count} devices; 1 to {MAX_GPUS} are possible", EXAMPLE)
+        raise wrong(f"{short(word)}: {count} devices; 1 to {MAX_GPUS} are possible", EXAMPLE)
     match = re.fullmatch(rf"(?P<name>.*\S)\s+(?P<size>{SIZE.pattern})", name, re.IGNORECASE | re.ASCII)
     if match is None:
         return Part(called(name, catalog), count, None)
@@ -123,7 +123,7 @@ def called(name: str, catalog: Catalog) -> Device:
     contained = inside(name, catalog.devices.values())
     near = dict.fromkeys([contained.name] if contained else alike)
     hint = f"Did you mean: {', '.join(near)}" if near else EXAMPLE
-    raise wrong(f"--simulate: unknown device {short(name)}", hint)
+    raise wrong(f"unknown device {short(name)}", hint)
 
 
 def sold_size(device: Device, size: int) -> int:
@@ -250,7 +250,7 @@ def assumptions(machine: Machine) -> tuple[str, ...]:
 def system_memory(text: str) -> int:
     size = parse_size(text)
     if not GIB // 2 <= size <= LARGEST_MEMORY:
-        raise wrong(f"--simulate: {text} is no plausible size of system memory", EXAMPLE)
+        raise wrong(f"{text} is no plausible size of system memory", EXAMPLE)
     return size
 
 
@@ -258,7 +258,7 @@ def parse_size(text: str) -> int:
     """A size as memory is sold: `64GB`, `64 GiB` and `64G` are all 64 x 2^30 bytes."""
     match = SIZE.fullmatch(text.strip())
     if match is None or float(match["number"]) <= 0:
-        raise wrong(f"--simulate: {short(text)} is not a size of memory", EXAMPLE)
+        raise wrong(f"{short(text)} is not a size of memory", "Write it like 64GB.")
     return int(float(match["number"]) * UNITS[match["unit"][0].upper()])
 
 

@@ -15,6 +15,7 @@ import click
 from advisor import launching, sessions
 from advisor.commands.launch import LOOKING, drafter_words, ended_by_signals, fetch, opened
 from advisor.commands.ps import stats_words
+from advisor.commands.values import Number
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.footer import Footer
 from advisor.machine import Record
@@ -55,7 +56,7 @@ In the conversation:
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context, where it is started.")
 @click.option("--no-drafter", is_flag=True, help="Plain decoding, where it is started.")
 @click.option("--system", metavar="TEXT", help="Said to the model before the conversation.")
-@click.option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="0 is greedy; Gemma's own by default.")
+@click.option("--temperature", type=Number(0, 2), metavar="T", help="0 is greedy; Gemma's own by default.")
 def command(
     model: str | None,
     *,

@@ -61,7 +61,7 @@ def command(
     from advisor.commands.recommend import the_machine  # noqa: PLC0415
     from advisor.cost import price  # noqa: PLC0415
     from advisor.ranking import Request, rank  # noqa: PLC0415
-    from advisor.request import choose_backend  # noqa: PLC0415
+    from advisor.request import choose_backend, reads_checkpoints  # noqa: PLC0415
 
     if plot is not None:
         chart.check(plot)
@@ -77,6 +77,8 @@ def command(
         pick = rank(Request(backend=backend, context_tokens=context), machine, known).recommendations[0].candidate
         model, quant = pick.model.id, quant or pick.quant.name
     about = subject.from_catalogue(known.model(model), quant)
+    if backend in known.runtimes:
+        raise reads_checkpoints(backend, model)
     chosen = choose_backend(backend, machine, known.use_case("chat"))
     draft = subject.usual_draft(about) if chosen.drafter else None
     if draft is not None:

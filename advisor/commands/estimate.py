@@ -14,7 +14,7 @@ from advisor.commands.recommend import correcting, the_machine, the_reserve
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
 from advisor.footprint import KvType
 from advisor.gguf import Header
-from advisor.request import choose_backend
+from advisor.request import choose_backend, reads_checkpoints
 from advisor.subject import Draft, Subject
 
 EPILOG = """\b
@@ -84,6 +84,8 @@ def command(  # noqa: PLR0917 - click passes them by name
         raise unknown_name("value of --kv-type", kv_type, get_args(KvType), command="advisor estimate --help")
     known = catalog.load()
     machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
+    if backend in known.runtimes:
+        raise reads_checkpoints(backend, None if is_file(model) else model)
     chosen = choose_backend(backend, machine, known.use_case("chat"))
     subject = the_subject(model, quant, known)
     asked = estimate.question(

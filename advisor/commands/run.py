@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from advisor.commands.values import Number
 from advisor.errors import UsageError
 from advisor.order import AUTO, Order, drafts_in
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-drafter", is_flag=True, help="Plain decoding.")
 @click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens drafted per round; 0: none.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--temperature", type=Number(0, 100), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens of the answer.")
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable (with a fixed --draft-tokens).")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")

@@ -72,6 +72,8 @@ def test_raw_has_no_template(endless_pair: Pair) -> None:
         (["{target}", ""], 2, "empty"),
         (["{target}", "a", "b"], 2, "quotes"),
         (["{target}", "hi", "--temperature", "-1"], 2, "temperature"),
+        (["{target}", "hi", "--temperature", "nan"], 2, "temperature"),
+        (["{target}", "hi", "--temperature", "inf"], 2, "temperature"),
         (["{target}", "hi", "--draft-tokens", "many"], 2, "auto"),
         (["{target}", "hi", "--backend", "nope"], 2, "native"),
         (["{target}", "hi", "--drafter", "{drafter}", "--no-drafter"], 2, "exclude"),

@@ -192,6 +192,13 @@ def test_errors_have_their_exit_code_and_say_what_to_do(words: list[str], code: 
     assert said in text
 
 
+@pytest.mark.parametrize("words", [["recommend"], ["estimate", "26b"], ["cost", "26b", "--price-per-hour", "1"]])
+def test_nothing_is_reckoned_for_a_runtime_that_reads_checkpoints(words: list[str]) -> None:
+    code, text = run(*words, "--backend", "vllm", "--simulate", "RTX 4090, 64GB")
+    assert code == 4
+    assert "reads checkpoints" in text
+
+
 def test_json_is_one_document() -> None:
     code, text = run("recommend", "--simulate", "RTX 4090, 64GB", "--prefer", "QUALITY", "--json")
     assert code == 0

@@ -129,7 +129,7 @@ def test_nonsense_is_explained(spec: str, said: str) -> None:
 def test_near_names_are_offered(spec: str, near: str) -> None:
     with pytest.raises(UsageError) as raised:
         simulated(spec)
-    assert raised.value.message.startswith("--simulate: unknown device")
+    assert raised.value.message.startswith("unknown device")
     assert near in raised.value.hint
 
 
