@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +16,8 @@ from advisor.machine import Machine
 from advisor.simulate import parse
 
 MACHINES = ("RTX 3060 12GB, 32GB", "M3 Max 64GB", "cpu, 32GB", "RTX 4090, 64GB", "Raspberry Pi 5 8GB")
+OUTSIDE = ("open", "os.", "subprocess.", "socket.", "import", "shutil.", "glob.", "pathlib.")
+"""Python's own events for what leaves this process."""
 
 
 def test_this_machine() -> None:
@@ -42,12 +45,44 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_ten_thousand_in_a_minute() -> None:
-    """A hundredth of it, in time of the processor, because others use this machine too."""
-    for machine in MACHINES:
-        recommend(machine)
-    start = time.process_time()
-    for turn in range(20):
-        for machine in MACHINES:
-            recommend(machine, use_case=("chat", "coding")[turn % 2])
-    assert (time.process_time() - start) * 100 < 60
+def five() -> None:
+    """Warmed up by its first call in this process."""
+    for turn, machine in enumerate(MACHINES):
+        recommend(machine, use_case=("chat", "coding")[turn % 2])
+
+
+def yardstick() -> None:
+    """Work of the same kind, that does not change: names are made and looked up, figures sorted."""
+    for _ in range(10):
+        found: dict[tuple[int, str], float] = {}
+        for number in range(2000):
+            key = (number % 7, str(number))
+            found[key] = found.get(key, 0.0) + number / 3
+        sorted(found.values(), reverse=True)
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """Of the processor, because others use this machine too."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def test_ten_thousand_take_a_minute() -> None:
+    """4 ms each where this was written, 1.3 yardsticks, however busy it was; `tests.bench.recommend` says seconds."""
+    five()
+    rounds = [(seconds(five), seconds(yardstick)) for _ in range(10)]
+    ours, theirs = (min(times) for times in zip(*rounds, strict=True))
+    assert ours / len(MACHINES) < 3 * theirs
+
+
+def test_once_warm_it_reads_no_file() -> None:
+    """Nor does it look for one, start a program or open a connection."""
+    five()
+    asked: list[str] = []
+    watched = [True]
+    # A hook stays for as long as this process lives; this one has nothing to say afterwards.
+    sys.addaudithook(lambda event, _: asked.append(event) if watched and event.startswith(OUTSIDE) else None)
+    five()
+    watched.clear()
+    assert asked == []
