@@ -51,7 +51,7 @@ def everything(machine: Machine, problems: Iterable[Problem]) -> Iterator[Check]
             yield from builds.checks(backend, found, machine)
             if found.name in DECODED:
                 yield decode(backend)
-    yield _folder("state", sessions.STATE, sessions.folder)
+    yield _folder("state", paths.STATE, sessions.folder)
     yield from _open_to_others()
     yield _folder("cache", "XDG_CACHE_HOME", paths.cache_folder)
     yield _folder("models", "HF_HOME", shelves.hub_cache)

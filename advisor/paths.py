@@ -30,8 +30,6 @@ STATE = "GEMMA_ADVISOR_STATE"
 def state_folder() -> Path:
     """What cannot be made again: sessions, measurements; it may not exist yet.
 
-    The folder that `platformdirs` names, whose import would take longer than all that is read there.
-
     Raises:
         RuntimeError: the user has no home folder.
     """

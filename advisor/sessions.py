@@ -21,11 +21,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
+from advisor.paths import STATE, state_folder
 from advisor.processes import birth, left, marks
 from backends.base import Backend, Endpoint, LaunchPlan, load
 
-STATE = "GEMMA_ADVISOR_STATE"
-"""Names the folder, where the usual one will not do."""
 FIRST_PORT, LAST_PORT = 8080, 8179
 """Tried in turn: clients are configured once, so the port should be the same on every day."""
 LOCK_S = 10.0
@@ -82,17 +81,22 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 def folder() -> Path:
     """Where state is kept; made if need be, readable by this user only."""
-    from platformdirs import user_state_path  # noqa: PLC0415 - only what runs servers needs it
-
-    given = os.environ.get(STATE)
-    path = Path(given) if given else user_state_path("gemma-advisor", appauthor=False)
     try:
+        path = state_folder()
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise RuntimeFailed(
             f"the folder for state cannot be made: {error}", hint=f"set {STATE} to a folder that can be written"
         ) from None
     return path
+
+
+def _is_there() -> bool:
+    """Whether anything was ever kept: where no folder can be made, there are no sessions."""
+    try:
+        return state_folder().is_dir()
+    except (OSError, RuntimeError):
+        return False
 
 
 def log_of(name: str) -> Path:
@@ -107,7 +111,7 @@ def log_of(name: str) -> Path:
 
 def everything() -> list[Session]:
     """All sessions on record, the oldest first; those whose process has gone are among them."""
-    found = (_read(path) for path in folder().glob("*.json"))
+    found = (_read(path) for path in folder().glob("*.json")) if _is_there() else ()
     return sorted((session for session in found if session), key=lambda session: session.since)
 
 
@@ -289,6 +293,8 @@ def was_stopped(session: Session) -> bool:
 
 def clear() -> list[Session]:
     """Forget the sessions whose process has gone; returns those that are left."""
+    if not _is_there():
+        return []
     with _locked():
         return _cleared()
 

@@ -109,6 +109,17 @@ def test_streams_that_are_closed_or_full(line: str, status: int, said: str) -> N
     assert "Exception ignored" not in shown.stderr
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [["ps"], ["stop", "--all"], ["recommend", "--simulate", "M1"], ["run", "demo", "hello", "--max-tokens", "2"]],
+)
+def test_a_home_that_cannot_be_written(argv: list[str]) -> None:
+    away = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "GEMMA_ADVISOR_STATE"), os.devnull)
+    shown = advisor(*argv, "--json", **away)
+    assert shown.returncode == 0, shown.stdout
+    assert json.loads(shown.stdout)["schema"].startswith(f"advisor.{argv[0]}")
+
+
 def test_what_fails_after_the_document_is_told_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,14 @@ def test_a_session_is_found_by_name_and_alone_without(child: subprocess.Popen[by
     assert "demo" in error.value.hint
 
 
+def test_where_nothing_can_be_kept_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sessions.STATE, str(Path(os.devnull) / "state"))
+    assert sessions.everything() == sessions.clear() == []
+    with pytest.raises(RuntimeFailed, match="the folder for state cannot be made") as error:
+        sessions.claim("demo", PLAN)
+    assert sessions.STATE in error.value.hint
+
+
 def test_a_session_that_is_starting_cannot_be_talked_to() -> None:
     sessions.claim("demo", PLAN)
     with pytest.raises(UsageError, match="nothing is running"):
