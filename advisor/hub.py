@@ -41,7 +41,10 @@ def listing(repo: str) -> Listing:
     Raises:
         DownloadFailed: offline, not allowed, not there, or the Hub fails.
     """
-    remote.address(f"hf:{repo}/any.gguf")  # says so where HF_HUB_OFFLINE is set
+    if remote.offline():
+        raise DownloadFailed(
+            f"{repo} cannot be looked up: HF_HUB_OFFLINE is set", hint="unset it, or give a local file instead"
+        )
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     try:

@@ -64,7 +64,7 @@ def test_raw_has_no_template(endless_pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["e2b", "hi"], 5, "HF_HUB_OFFLINE"),
+        (["e2b", "hi"], 5, "E2B-it-qat-GGUF cannot be looked up: HF_HUB_OFFLINE"),
         (["e2b"], 2, "no prompt"),
         (["e2b", "hi", "--drafter", "lookup"], 2, "for the demo and for files"),
         (["e2x", "hi"], 2, "Did you mean"),
