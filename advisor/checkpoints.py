@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, demo, footprint, joining
+from advisor import catalog, demo, joining
 from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
-from advisor.machine import Availability, Gpu, Machine, Record
+from advisor.machine import Availability, Machine, Record
 from advisor.order import Order, Repository, Setup
 from advisor.profile import Checkpoint, ModelProfile, Runtime
+from advisor.room import Room, cards_of, room_for
 from advisor.units import format_bytes, format_file_size
 from backends.base import Model, Options
 
@@ -23,21 +24,7 @@ if TYPE_CHECKING:
 
 CONTEXT = 8192
 DRAFT_TOKENS = 3
-CARD_SHARE, HOST_SHARE = 0.92, 0.75
-"""Of a card's memory, as vLLM takes it by default, and of main memory that is available or shared with a GPU."""
-CARD_RESERVE = 3 << 29
-"""Bytes of each card for activations, graphs and libraries: assumed."""
-PARALLEL = (1, 2, 4, 8)
-"""Over how many cards tensors are divided: heads must come out even."""
 LITERT = "litert"
-
-
-class Room(Record, frozen=True, kw_only=True):
-    """Where a checkpoint goes. `need`: bytes on each card, or in main memory where there are none."""
-
-    cards: tuple[Gpu, ...]
-    need: int
-    fits: bool
 
 
 def reads(backend: str | None) -> bool:
@@ -138,7 +125,7 @@ def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
             draft_tokens=(order.draft_tokens or DRAFT_TOKENS) if given else 0,
             context_tokens=order.context or CONTEXT,
         ),
-        options=_options(order, Room(cards=_cards(machine)[: 1 if machine.gpus else 0], need=0, fits=True)),
+        options=_options(order, Room(cards=cards_of(machine)[: 1 if machine.gpus else 0], need=0, fits=True)),
         drafter_reason="as it was given" if given else "none was given",
         order=order,
         notes=(f"{runtime.name} {runtime.floor} or later: {_install(runtime, machine)}",),
@@ -160,7 +147,8 @@ def _chosen(order: Order, profile: ModelProfile, runtime: Runtime, machine: Mach
         if not named:
             raise unknown_name(f"checkpoint of {profile.id} for {runtime.name}", order.quant, [o.name for o in mine])
         mine = named
-    rooms = [(one, room_for(one, profile, machine, order)) for one in mine]
+    asked = {"context": order.context or CONTEXT, "sequences": order.parallel, "hosts": max(1, len(order.hosts))}
+    rooms = [(one, room_for(one, profile, machine, drafter=order.use_drafter, **asked)) for one in mine]
     fitting = [each for each in rooms if each[1].fits]
     return fitting[0] if fitting else min(rooms, key=lambda each: int(each[0].bytes))
 
@@ -169,33 +157,36 @@ def _has(profile: ModelProfile, runtime: Runtime) -> bool:
     return any(runtime.id in one.runtimes for one in profile.checkpoints)
 
 
-def room_for(found: Checkpoint, profile: ModelProfile, machine: Machine, order: Order) -> Room:
-    """The fewest cards that hold it, tensors divided among them and the other hosts, which have the same; main memory
-    where there is no card."""
-    shape = footprint.Shape(context_tokens=order.context or CONTEXT, sequences=1)
-    cache = footprint.kv_cache_bytes(profile.architecture, shape) * order.parallel
-    total = int(found.bytes) + int(found.drafter_bytes or 0) * order.use_drafter + cache
-    hosts = max(1, len(order.hosts))
-    cards = _cards(machine)
-    if not cards or machine.memory.unified:
-        free = machine.memory.limit_bytes or machine.memory.total_bytes
-        return Room(cards=cards[:1], need=total // hosts, fits=total // hosts <= HOST_SHARE * free)
-    possible = [count for count in PARALLEL if count <= len(cards)]
-    for count in possible:
-        need = total // (count * hosts) + CARD_RESERVE
-        if all(need <= CARD_SHARE * card.memory_total_bytes for card in cards[:count]):
-            return Room(cards=cards[:count], need=need, fits=True)
-    most = possible[-1]
-    return Room(cards=cards[:most], need=total // (most * hosts) + CARD_RESERVE, fits=False)
+class Outlook(Record, frozen=True, kw_only=True):
+    """What a runtime could run on a machine."""
+
+    model: ModelProfile
+    checkpoint: Checkpoint
+    room: Room
+
+    @property
+    def words(self) -> str:
+        """`BF16 (24 GB) on 2 GPUs`."""
+        cards = len(self.room.cards)
+        place = "in main memory" if not cards else "on the GPU" if cards == 1 else f"on {cards} GPUs"
+        return f"{self.checkpoint.name} ({format_file_size(int(self.checkpoint.bytes))}) {place}"
 
 
-def _cards(machine: Machine) -> tuple[Gpu, ...]:
-    """The cards that can work together: those of the largest one's name."""
-    discrete = [gpu for gpu in machine.gpus if not gpu.integrated] or list(machine.gpus)
-    if not discrete:
-        return ()
-    best = max(discrete, key=lambda gpu: gpu.memory_total_bytes)
-    return tuple(gpu for gpu in discrete if gpu.name == best.name and gpu.vendor == best.vendor)
+def outlook(runtime: Runtime, machine: Machine, model: str | None, context: int | None = None) -> Outlook | None:
+    """The model with the best of its checkpoints, where this runtime has one with room; else the largest one that has.
+
+    Args:
+        model: the one to begin with; None: the largest.
+        context: tokens, `CONTEXT` by default.
+    """
+    sizes = sorted(catalog.load().models.values(), key=lambda one: (one.id != model, -one.architecture.parameters))
+    for profile in sizes:
+        order = Order(model=profile.id, context=min(context or CONTEXT, profile.context_tokens))
+        if _has(profile, runtime):
+            found, room = _chosen(order, profile, runtime, machine)
+            if room.fits:
+                return Outlook(model=profile, checkpoint=found, room=room)
+    return None
 
 
 def _options(order: Order, room: Room) -> Options:

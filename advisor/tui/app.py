@@ -137,6 +137,10 @@ class Wizard(App[Argv]):
 
     # ---- The answer
 
+    def action_look(self) -> None:
+        """Detect the machine once more."""
+        self.look()
+
     def look(self) -> None:
         """Look at this machine, once more or for the first time."""
         background(self, self.services.detect, self._detected, group="detect", otherwise=self._failed)

@@ -105,6 +105,17 @@ def backend(name: str) -> Backend:
     return usable(name)
 
 
+def serve(name: str) -> None:
+    """Start the server that a backend needs, and leave it running.
+
+    Raises:
+        AdvisorError: it does not come up.
+    """
+    from backends.base import load  # noqa: PLC0415
+
+    load(name).serve()
+
+
 def uncalibrated(machine: Machine) -> bool:
     """Whether a calibration is worth offering."""
     from advisor import calibration  # noqa: PLC0415
@@ -139,6 +150,7 @@ class Services:
     configure: Callable[[Order], Setup] = field(default=configure)
     fetch: Callable[[Setup, Progress], None] = field(default=fetch)
     backend: Callable[[str], Backend] = field(default=backend)
+    serve: Callable[[str], None] = field(default=serve)
     uncalibrated: Callable[[Machine], bool] = field(default=uncalibrated)
     calibrate: Callable[[Machine, threading.Event], Iterator[Stage | Calibration]] = field(default=calibrate)
     decline: Callable[[Machine], None] = field(default=decline)

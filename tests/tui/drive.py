@@ -15,6 +15,9 @@ from textual.widgets._footer import FooterKey
 from advisor.tui.app import Wizard
 from advisor.tui.step import Step
 
+TURNS = 25
+"""Of the event loop, between two looks whether all is quiet."""
+
 Script = Callable[[Wizard, Pilot[Any]], Awaitable[None]]
 
 
@@ -38,6 +41,9 @@ async def settled(pilot: Pilot[Any]) -> None:
     quiet = 0
     while quiet < 3 and app.is_running:
         await pilot.pause(0.005)
+        for _ in range(TURNS):
+            # On a busy machine little happens in any time; turns of the loop are what a message needs.
+            await asyncio.sleep(0)
         working = any(worker.is_running or worker.state.name == "PENDING" for worker in app.workers)
         if app.busy or working or not_drawn(app):
             quiet = 0
@@ -46,7 +52,7 @@ async def settled(pilot: Pilot[Any]) -> None:
             quiet += 1
 
 
-async def until(pilot: Pilot[Any], what: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(pilot: Pilot[Any], what: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what a thread does."""
     end = time.monotonic() + seconds
     while not what():

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from textwrap import shorten
+from typing import ClassVar
 
-import msgspec
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Button, Label, OptionList
 from textual.widgets.option_list import Option
 
 from advisor import catalog
-from advisor.commands.detect import backend_text
 from advisor.errors import AdvisorError
-from advisor.machine import Availability, Machine
-from advisor.request import BUILT_IN_BACKENDS, assumed_backend
-from advisor.terminal import rate
-from advisor.tui.background import background
-from advisor.tui.state import Answer, Choice, answer
+from advisor.tui.background import background, notify
+from advisor.tui.prospects import Prospect, prospects
+from advisor.tui.state import Answer
 from advisor.tui.step import Step
+from advisor.tui.widgets.facts import Fact, Facts
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.options import Options
 
 BEST = "best"
-INDENT = "  "
-
-Prospect = tuple[Availability, str]
-"""A backend, and what it would do in a sentence."""
+NAME, VERSION, BRIEF = 14, 10, 46
+"""Columns, as many as a narrow terminal has."""
 
 
 class BackendList(Options):
@@ -35,7 +33,11 @@ class BackendList(Options):
 
     HELP = """
 What runs the model. **Enter** or a click takes one; the answer is reckoned anew for it, because not every backend uses
-the GPU or runs Gemma's drafter. One that is not ready says what it needs.
+the GPU or runs Gemma's drafter. Below is what the one under the cursor would do and what it lacks: `y` copies the
+command line that launches or mends it, `x` starts a server that only has to be started.
+
+Runtimes that read checkpoints are not chosen here, because speeds are predicted for GGUF files only; their commands
+work all the same.
 """
 
 
@@ -44,22 +46,31 @@ class BackendStep(Step):
 
     STEP = "backend"
     AUTO_FOCUS = "BackendList"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "y", "copy", "Copy command", tooltip="The command line that launches or mends the one under the cursor"
+        ),
+        Binding("x", "serve", "Start it", tooltip="Start its server; you are asked first"),
+        Binding("r", "app.look", "Look again", show=False, tooltip="Detect the machine and its backends once more"),
+    ]
 
     def body(self) -> ComposeResult:
         yield Label("What runs it", classes="title")
         yield BackendList()
+        yield Facts(id="prospect")
 
     def actions(self) -> ComposeResult:
         yield Forward("Summary", action="app.go('summary')")
+        yield Button("Copy command", compact=True, action="screen.copy", id="copy")
+        yield Button("Start it", compact=True, action="screen.serve", id="serve")
+        yield Button("Look again", compact=True, action="app.look")
         yield Button("Back", compact=True, action="app.back")
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def __init__(self) -> None:
+        super().__init__()
         self.prospects: Sequence[Prospect] = ()
 
-    def on_resize(self) -> None:
-        if self.prospects:
-            self.call_after_refresh(self.list_prospects, self.prospects)
+    # ---- Showing
 
     def show(self, answer: Answer) -> None:
         self.line = f"advisor backends; {answer.choice.line}"
@@ -77,57 +88,120 @@ class BackendStep(Step):
     def list_prospects(self, found: Sequence[Prospect]) -> None:
         self.prospects = found
         listing = self.query_one(BackendList)
-        width = listing.scrollable_content_region.width
         at = listing.highlighted
         chosen = self.wizard.choice.backend
-        used = self.wizard.answer.pick.backend if self.wizard.answer else ""
+        used = self.wizard.answer.pick.backend if self.wizard.answer else "none"
         listing.clear_options()
-        best = Content.assemble(mark(chosen is None), ("The best one", "bold"), f"\n  {used or 'none'} at present")
-        listing.add_option(Option(best, id=BEST))
-        for backend, prospect in found:
-            listing.add_option(None)
-            listing.add_option(Option(card(backend, prospect, width, taken=backend.name == chosen), id=backend.name))
-        listing.highlighted = at if at is not None else 0
+        listing.add_option(Option(row("●" if chosen is None else "○", "The best one", "", used), id=BEST))
+        for one in found:
+            listing.add_option(Option(line(one, taken=one.backend.name == chosen), id=one.backend.name))
+        listing.highlighted = min(at or 0, len(found))
+        self.tell()
+
+    @property
+    def prospect(self) -> Prospect | None:
+        """Of the backend under the cursor; of the one that is used, where that is left to advisor."""
+        place = self.query_one(BackendList).highlighted
+        if place:
+            return self.prospects[place - 1] if place <= len(self.prospects) else None
+        used = self.wizard.answer.pick.backend if self.wizard.answer else ""
+        return next((one for one in self.prospects if one.backend.name == used), None)
+
+    def tell(self) -> None:
+        """What is said of it, and what can be done about it."""
+        one = self.prospect
+        self.query_one("#prospect", Facts).facts = facts(one) if one else ()
+        self.query_one("#copy", Button).disabled = one is None or not one.command
+        self.query_one("#serve", Button).display = one is not None and one.serves
+        self.refresh_bindings()
+
+    def on_option_list_option_highlighted(self) -> None:
+        self.tell()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("copy", "serve"):
+            one = self.prospect if self.is_open else None
+            return one is not None and (one.serves if action == "serve" else bool(one.command))
+        return super().check_action(action, parameters)
+
+    # ---- Doing
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        name = event.option.id
-        self.wizard.choose(backend=None if name == BEST else name)
+        if event.option.id == BEST:
+            self.wizard.choose(backend=None)
+            return
+        one = next(one for one in self.prospects if one.backend.name == event.option.id)
+        if one.takes:
+            self.wizard.choose(backend=one.backend.name)
+        else:
+            self.notify(refusal(one), title=f"{one.backend.name} is not taken", severity="warning", markup=False)
+
+    def action_copy(self) -> None:
+        """The command line of the one under the cursor."""
+        if self.prospect is not None and self.prospect.command:
+            self.wizard.copy(self.prospect.command)
+
+    def action_serve(self) -> None:
+        """Start its server, once that is confirmed."""
+        from advisor.tui.screens.confirm import Confirm  # noqa: PLC0415
+
+        one = self.prospect
+        if one is None or not one.serves:
+            return
+        name = one.backend.name
+        meaning: tuple[Fact, ...] = (
+            ("Starts", f"{one.backend.path}, as its own command does"),
+            ("Afterwards", "it goes on running when the wizard is left"),
+        )
+
+        def confirmed(yes: bool | None) -> None:
+            if yes:
+                work = functools.partial(self.wizard.services.serve, name)
+                background(self, work, lambda _: self.served(name), group="serve", otherwise=self.unserved)
+
+        self.app.push_screen(Confirm(f"Start {name}'s server", meaning, yes="Start it", line=one.command), confirmed)
+
+    def served(self, name: str) -> None:
+        self.notify(f"{name} answers", markup=False)
+        self.wizard.look()
+
+    def unserved(self, error: AdvisorError) -> None:
+        notify(self, error)
+        self.wizard.look()
 
 
-def prospects(choice: Choice, detected: Machine | None) -> list[Prospect]:
-    """Each backend of the machine, those that are ready first, with what it would do."""
-    here = detected.backends if choice.here and detected is not None else ()
-    known = here or tuple(assumed_backend(name) for name in BUILT_IN_BACKENDS)
-    ordered = sorted(known, key=lambda one: not one.available)
-    return [(one, prospect(one, choice, detected)) for one in ordered]
+def refusal(one: Prospect) -> str:
+    """Why it is not taken, and what to do."""
+    if one.ready:
+        return "It reads checkpoints, and speeds are predicted for GGUF files. y copies the command that launches it."
+    return f"{one.state}. " + ("x starts it." if one.serves else "y copies what mends it." if one.command else "")
 
 
-def prospect(backend: Availability, choice: Choice, detected: Machine | None) -> str:
-    """What it would run and how fast; why not, where it would run nothing."""
-    if not backend.available:
-        return ""
-    try:
-        found = answer(msgspec.structs.replace(choice, backend=backend.name), detected, catalog.load())
-    except AdvisorError as error:
-        return error.message
-    pick = found.pick
-    where = {"gpu": "on the GPU", "cpu": "on the processor"}.get(pick.placement.mode, "on GPU and processor")
-    return f"{pick.name} {pick.quant} {where}, about {rate(pick.speed.decode_tokens_per_s)} tok/s"
+def facts(one: Prospect) -> tuple[Fact, ...]:
+    """What it would do, what is missing, what helps."""
+    backend = one.backend
+    runtime = catalog.load().runtimes.get(backend.name)
+    found = [
+        ("Does" if one.ready else "Would do", one.does),
+        ("State", one.state),
+        ("Needs", runtime.needs if runtime else ""),
+        ("What helps", one.helps),
+        ("Command", one.command),
+        ("Where", backend.path or ""),
+    ]
+    return tuple((label, text) for label, text in found if text)
 
 
-def mark(taken: bool) -> Content:
-    return Content.assemble(("●" if taken else "○", "$success" if taken else "$foreground-muted"), " ")
+def line(one: Prospect, *, taken: bool) -> Content:
+    """A backend in a line: whether it is taken, ready or missing, its version, and what it would do."""
+    backend = one.backend
+    mark = "●" if taken else "○" if one.ready else "✗"
+    return row(mark, backend.name, backend.version or "", shorten(one.brief, BRIEF, placeholder=" ..."))
 
 
-def card(backend: Availability, prospect: str, width: int, *, taken: bool) -> Content:
-    """A backend in a few lines of so many columns."""
-    said = backend_text(backend).removeprefix(backend.name).strip(": ")
-    if not backend.available:
-        lines = [("not ready: " + said, "$text-warning")] + ([(backend.hint, "")] if backend.hint else [])
-    else:
-        lines = [(said or "assumed to be current", ""), (prospect, "")]
-        lines += [(backend.path, "$foreground-muted")] if backend.path else []
-    below = [part for line in lines for part in Content.styled(*line).wrap(max(12, width - len(INDENT)))]
-    return Content("\n").join(
-        [Content.assemble(mark(taken), (backend.name, "bold")), *(Content.assemble(INDENT, part) for part in below)]
+def row(mark: str, name: str, version: str, said: str) -> Content:
+    colour = {"●": "$success", "✗": "$text-warning"}.get(mark, "$foreground-muted")
+    style = "$foreground-muted" if mark == "✗" else ""
+    return Content.assemble(
+        (mark, colour), " ", (f"{name:<{NAME}}", "bold"), (f"{version:<{VERSION}} ", "$foreground-muted"), (said, style)
     )

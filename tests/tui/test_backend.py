@@ -1,0 +1,180 @@
+"""Step 3: every runtime with its version, what it would do, what it lacks, and the command that goes with it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from advisor.errors import NoBackend
+from advisor.machine import Availability
+from advisor.tui.app import Wizard
+from advisor.tui.live import order
+from advisor.tui.prospects import prospects
+from advisor.tui.screens.confirm import Confirm
+from advisor.tui.settings import Settings
+from advisor.tui.state import Choice
+from tests.tui.drive import click, drive, press, step, text, until
+from tests.tui.world import LLAMA_CPP, MACHINES, NATIVE, SIZES, machine, services
+
+OLLAMA = Availability(
+    name="ollama", available=False, why_not="it is installed, but no server answers at http://127.0.0.1:11434",
+    path="/usr/bin/ollama", hint="start it: ollama serve", mend="ollama serve",
+)  # fmt: skip
+VLLM = Availability(
+    name="vllm", available=True, version="0.32.0", drafter=True, path="/opt/vllm/bin/vllm", reads="checkpoint"
+)
+MLX = Availability(
+    name="mlx", available=False, reads="checkpoint", version="0.5.0", path="/opt/mlx/bin/mlx_vlm.server",
+    why_not="mlx-vlm 0.5.0 is too old for Gemma's drafter: 0.6.3 is the first",
+    hint="pip install mlx-vlm --upgrade", mend="pip install mlx-vlm --upgrade",
+)  # fmt: skip
+
+
+def missing(name: str, why: str, install: str) -> Availability:
+    return Availability(name=name, available=False, reads="checkpoint", why_not=why, hint=install, mend=install)
+
+
+SGLANG = missing("sglang", "not installed", "pip install sglang")
+LITERT = missing("litert", "not installed", "pip install litert-lm")
+TRANSFORMERS = missing(
+    "transformers", "not installed: torch and transformers", "pip install 'gemma-advisor[transformers]'"
+)
+ALL = (LITERT, LLAMA_CPP, MLX, NATIVE, OLLAMA, SGLANG, TRANSFORMERS, VLLM)
+SHOWN = ("best", "llama.cpp", "native", "vllm", "ollama", "sglang", "mlx", "litert", "transformers")
+"""In the order of the list."""
+
+
+def wizard(spec: str, **more: Any) -> Wizard:
+    world = replace(services(spec), detect=lambda: machine(MACHINES[spec], *ALL), **more)
+    return Wizard(services=world, options=Settings(), remember=False)
+
+
+async def at(app: Wizard, pilot: Pilot[Any], name: str) -> None:
+    """In step 3, with the cursor on that backend."""
+    if step(app) != "backend":
+        await press(pilot, "b")
+    app.screen.query_one(OptionList).highlighted = SHOWN.index(name)
+    await press(pilot, "f1", "escape")
+
+
+@pytest.mark.parametrize("spec", MACHINES)
+@pytest.mark.parametrize("size", SIZES)
+def test_all_of_them_fit_on_every_machine(spec: str, size: str) -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "b")
+        lines = text(app).splitlines()
+        for one in ALL:
+            mine = [line for line in lines if line[2:].lstrip("●○✗ ").startswith(one.name)]
+            assert len(mine) == 1, (one.name, "is in one line")
+            assert (one.version or "") in mine[0]
+            assert ("✗" in mine[0]) == (not one.available)
+        assert any(line.strip().startswith(("Does", "Would do")) for line in lines)
+        assert "Quit" in lines[-1]
+
+    drive(wizard(spec), script, size=SIZES[size])
+
+
+@pytest.mark.parametrize("spec", MACHINES)
+def test_what_each_would_do_is_typed_as_it_is_said(spec: str) -> None:
+    here = machine(MACHINES[spec], *ALL)
+    found = {one.backend.name: one for one in prospects(Choice(), here)}
+    assert tuple(found) == SHOWN[1:], "those that are ready first"
+    for name, one in found.items():
+        assert one.does
+        if one.ready and one.command:
+            wanted = order(one.command)
+            assert wanted.backend == name
+            assert wanted.model is not None and wanted.model.upper()[:3] in one.does.upper()
+        elif not one.ready:
+            assert one.command == one.backend.mend
+    assert found["ollama"].serves
+    assert "tok/s" in found["ollama"].does, "what it would do if its server ran"
+    assert "not predicted" in found["litert"].does or "no checkpoint" in found["litert"].does
+
+
+def test_on_a_described_machine_all_are_assumed() -> None:
+    found = {one.backend.name: one for one in prospects(Choice(spec="M3 Max 64GB"), None)}
+    assert len(found) == len(ALL)
+    assert {one.state for one in found.values()} == {"assumed to be current"}
+    assert "does not run on macOS" in found["vllm"].does
+    assert "not predicted" in found["mlx"].does
+    assert "--gpu" not in found["llama.cpp"].command
+
+
+def test_its_command_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(Wizard, "copy_to_clipboard", lambda self, what: copied.append(what))
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, "transformers")
+        await press(pilot, "y")
+        assert copied[-1] == TRANSFORMERS.mend
+        await at(app, pilot, "vllm")
+        await click(pilot, "#copy")
+        assert shlex.split(copied[-1])[:2] == ["advisor", "launch"]
+        assert "--backend vllm" in copied[-1]
+
+    drive(wizard("h100x8"), script)
+
+
+def test_a_server_that_only_has_to_be_started_is_once_that_is_confirmed() -> None:
+    served: list[str] = []
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, "sglang")
+        await press(pilot, "x")
+        assert step(app) == "backend", "that is not started from here"
+        await at(app, pilot, "ollama")
+        await press(pilot, "x")
+        assert isinstance(app.screen, Confirm)
+        assert "$ ollama serve" in text(app)
+        await press(pilot, "escape")
+        assert served == []
+        await click(pilot, "#serve")
+        await click(pilot, "#yes")
+        await until(pilot, lambda: served == ["ollama"])
+        assert step(app) == "backend"
+
+    drive(wizard("rtx-4090", serve=served.append), script)
+
+
+def test_a_server_that_does_not_come_up_is_told_with_its_hint() -> None:
+    def serve(_name: str) -> None:
+        raise NoBackend("ollama serve ended with code 1", hint="its log says why")
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, "ollama")
+        await press(pilot, "x", "enter")
+        await until(pilot, lambda: [one for one in app._notifications if "its log says why" in one.message])
+        assert step(app) == "backend"
+
+    drive(wizard("rtx-4090", serve=serve), script)
+
+
+@pytest.mark.parametrize("name", ["ollama", "litert", "vllm"])
+def test_what_cannot_be_taken_is_not_and_the_answer_stays(name: str) -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, name)
+        await press(pilot, "enter")
+        assert app.choice.backend is None
+        assert app.answer is not None and app.trouble is None
+        assert [one for one in app._notifications if "is not taken" in one.title]
+
+    drive(wizard("h100x8"), script)
+
+
+def test_it_can_be_looked_again() -> None:
+    looks: list[int] = []
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        app.services.__dict__["detect"] = lambda: looks.append(1) or machine("RTX 4090, 64GB", LLAMA_CPP)
+        await press(pilot, "b", "r")
+        await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 2)
+        assert looks == [1]
+
+    drive(wizard("rtx-4090"), script)
