@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import math
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -37,6 +38,8 @@ GONE_S = 5.0
 """In which what was ended has to be gone."""
 LONG_S = 1.5
 """How long the answer should take that is not waited for, as far as the context allows."""
+TRIES = 3
+"""The best of these counts: other programs use this machine too."""
 MOST_LEFT = 16
 MALFORMED: dict[str, bytes | dict[str, Any]] = {
     "half a JSON document": b'{"messages": [',
@@ -171,24 +174,43 @@ def cancelling(bench: Bench) -> None:
         count = min(MOST_LEFT, max(3, math.ceil(2 * LONG_S / whole)))
         if count * whole < LONG_S:
             raise Skipped(f"{count} answers take only {count * whole:.2f} s: nobody would notice")
-        before = bench.backend.stats(endpoint)
-        begun = time.monotonic()
-        for _ in range(count):
-            _leave(http, request)
-        ask(http, body(endpoint, max_tokens=1))
-        took = time.monotonic() - begun
-    owed = f"{count} answers of {usage.completion_tokens} tokens that nobody reads"
+        owed = Owed(count, usage.completion_tokens, whole)
+        tries = (_unstopped(bench, endpoint, http, request, owed) for _ in range(TRIES))
+        wrong = list(itertools.takewhile(bool, tries))
+    require(len(wrong) < TRIES, "".join(wrong[-1:]))
+
+
+class Owed(NamedTuple):
+    """Answers that nobody reads, the tokens of each, and seconds that each would take."""
+
+    answers: int
+    tokens: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.answers} answers of {self.tokens} tokens that nobody reads"
+
+
+def _unstopped(bench: Bench, endpoint: Endpoint, http: httpx.Client, request: dict[str, Any], owed: Owed) -> str:
+    """Go away from them; what shows that they went on nevertheless, empty where nothing does."""
+    before = bench.backend.stats(endpoint)
+    begun = time.monotonic()
+    for _ in range(owed.answers):
+        _leave(http, request)
+    ask(http, body(endpoint, max_tokens=1))
+    took = time.monotonic() - begun
     # Where all of them were finished, it took `count` times as long as one, where they were dropped, next to nothing.
-    require(took < count * whole / 2, f"the next answer came after {took:.1f} s: it waited for {owed}")
+    if took >= owed.answers * owed.seconds / 2:
+        return f"the next answer came after {took:.1f} s: it waited for {owed}"
     # A server with several slots may go on beside it: then it counts on, one answer at least in the time of one, and in
     # the time of all of them most. On a busy machine it takes one that drops them a while to notice.
-    for answers in (1, count):
-        time.sleep(max(0.0, begun + took + answers * whole - time.monotonic()))
+    for wait in (1, owed.answers):
+        time.sleep(max(0.0, begun + took + wait * owed.seconds - time.monotonic()))
         after = bench.backend.stats(endpoint)
         more = after.predicted_tokens - before.predicted_tokens
-        if after.unknown or more < answers * usage.completion_tokens / 2:
-            return
-    require(False, f"it made {more} tokens of {owed}")
+        if after.unknown or more < wait * owed.tokens / 2:
+            return ""
+    return f"it made {more} tokens of {owed}"
 
 
 def _leave(http: httpx.Client, request: dict[str, Any]) -> None:
