@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from advisor import concurrency
 from advisor.cost import HostedPrice, Price, hosted_prices, per_million
 from advisor.estimate import Estimate
 from advisor.machine import Basis, Record
-from advisor.speculation import smooth_cost
 from advisor.speed import Speed
 
 SCHEMA: Final = "advisor.cost/1"
 USERS = (1, 2, 4, 8, 16)
-BATCHING = frozenset({"llama.cpp", "vllm", "ollama"})
-"""Backends that decode several conversations together; the native engine answers one after the other."""
-BATCH_ROW_COST = 0.12
-"""Of a further conversation in a step, relative to one alone, on a GPU: weights are read once for all, the cache for
-each. Assumed, as between what verification of further rows costs (.02 to .1) and reading another cache."""
-PROCESSOR_ROW_COST = 0.6
-"""The same on a processor, which is bound by arithmetic."""
 HOURS = 24.0
 
 Drafting = Literal["plain", "drafted"]
@@ -79,7 +72,7 @@ def economics(found: Estimate, price: Price, *, answer_share: float = 0.25, alwa
         raise ValueError("no speed")
     basis = basis_of(speed)
     kinds: tuple[Drafting, ...] = ("plain", "drafted") if found.draft and speed.drafter_gain != 1 else ("plain",)
-    batches = found.question.backend.name in BATCHING
+    batches = found.question.backend.name in concurrency.BATCHING
     on_gpu = found.placement.mode == "gpu"
     lines = tuple(
         line(speed, price, kind, users, on_gpu=on_gpu, basis=basis if users == 1 else "assumed")
@@ -112,10 +105,10 @@ def basis_of(speed: Speed) -> Basis:
 
 def line(speed: Speed, price: Price, kind: Drafting, users: int, *, on_gpu: bool, basis: Basis) -> Line:
     """Several at once share a step, which becomes longer; with drafts in it too, the rows of all are verified."""
-    row = BATCH_ROW_COST if on_gpu else PROCESSOR_ROW_COST
-    rate = users * speed.plain / smooth_cost(row)(users)
+    step = concurrency.assumed(on_gpu=on_gpu)
+    rate = concurrency.rate(speed.plain, step, users)
     if kind == "drafted":
-        rate *= shared_gain(speed, users, row)
+        rate *= concurrency.gain(speed.drafter_gain, step, users, speed.draft_tokens)
     return Line(
         drafting=kind,
         users=users,
@@ -125,17 +118,6 @@ def line(speed: Speed, price: Price, kind: Drafting, users: int, *, on_gpu: bool
         per_million_in=per_million(price.per_hour, speed.prefill),
         basis=basis,
     )
-
-
-def shared_gain(speed: Speed, users: int, row: float) -> float:
-    """The drafter's gain with several users: the more rows a step has anyway, the dearer those that are wrong.
-
-    A drafted step of one user costs `own` and yields `gain * own` tokens; of several, the rows of all are added.
-    """
-    rows = speed.draft_tokens + 1
-    own = smooth_cost(row)(rows)
-    several = smooth_cost(row)(users * rows) / smooth_cost(row)(users)
-    return max(0.0, speed.drafter_gain * own / several)
 
 
 def even(alone: Line, service: HostedPrice, price: Price, answer_share: float, *, always_paid: bool) -> BreakEven:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from advisor import __version__
+from advisor import __version__, catalog
 from advisor.budgets import Budget
 from advisor.candidates import Candidate, Code, Prefer, Rejected, Terms
 from advisor.footprint import Footprint
 from advisor.machine import Basis, Machine
 from advisor.placement import Mode, Placement, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
+from advisor.serving import Service, propose
 from advisor.shares import Parts, parts, shares
 from advisor.speed import Evidence, Speed
 from advisor.upgrade import NextStep
@@ -258,7 +259,8 @@ class NextStepPart(Part, frozen=True, kw_only=True):
 
 class Document(Part, frozen=True, kw_only=True):
     """Which Gemma 4 suits a machine, and why. `trades`: what the pick was weighed against, in sentences. `budget`: what
-    may be filled, device by device; the items of a device add up."""
+    may be filled, device by device; the items of a device add up. `service`: what to serve many users with, null where
+    the use case has one."""
 
     schema: Literal["advisor.recommend/1"]
     advisor_version: str
@@ -270,6 +272,7 @@ class Document(Part, frozen=True, kw_only=True):
     trades: tuple[str, ...]
     next_step: NextStepPart | None
     budget: tuple[BudgetItemPart, ...]
+    service: Service | None = None
 
 
 def json_schema() -> dict[str, Any]:
@@ -323,6 +326,7 @@ def document(
             BudgetItemPart(device=item.device, what=item.what, bytes=item.bytes, source=item.source, basis=item.basis)
             for item in ranking.recommendations[0].candidate.limits.items
         ),
+        service=propose(terms, ranking.recommendations[0].candidate, ranking.machine, catalog.load()),
     )
 
 

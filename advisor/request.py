@@ -129,7 +129,7 @@ def reads_checkpoints(backend: str, model: str | None) -> NoBackend:
     """The error of a backend for which nothing is recommended: files are chosen, and speeds predicted, of GGUF."""
     return NoBackend(
         f"{backend} reads checkpoints, and what is recommended are GGUF files",
-        hint="launch shows its command for a model that you name",
+        hint="launch shows its command for a model that you name; --use-case production says what to serve many with",
         command=f"advisor launch {model or '12b'} --backend {backend} --dry-run",
     )
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from advisor.machine import Record
 from advisor.placement import in_words
 from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart, SpeedPart
+from advisor.serving import Service
 from advisor.units import format_file_size
 
 WIDEST = 96
@@ -62,10 +63,24 @@ def show(document: Document, console: Console | None = None) -> None:
         step.add_row("Next step", document.next_step.reason)
         print_trimmed(out, step)
         out.print()
+    if document.service:
+        print_service(out, document.service, command=document.service.backend != pick.backend)
     label = "To run it there" if document.machine.simulated else "To run it"
     # On a line of its own where it would break: it is to be copied.
     label += "  " if len(label) + len(pick.command) + 2 <= out.width else "\n"
     out.print(Text.assemble((label, "dim"), (pick.command, "bold")), soft_wrap=True)
+    out.print()
+
+
+def print_service(out: Console, service: Service, *, command: bool) -> None:
+    """Print what to serve many users with; with its command, where that is not the pick's."""
+    from advisor import service_page  # noqa: PLC0415 - for use cases of several users
+
+    out.print(service_page.headline(service))
+    print_trimmed(out, service_page.reasons(service))
+    print_trimmed(out, service_page.loads(service))
+    if command:
+        out.print(Text(service.command, style="bold"), soft_wrap=True)
     out.print()
 
 
