@@ -140,11 +140,16 @@ def _is_model(word: str) -> bool:
     return word.lower() in ("demo", *load().models) or word.lower().endswith(".gguf")
 
 
+def _rate(tokens_per_s: float | None, places: int) -> str:
+    """A speed after a count; nothing where no server and no clock tells."""
+    return "" if tokens_per_s is None else f", {tokens_per_s:,.{places}f} tokens/s"
+
+
 def stats_lines(timings: dict[str, Any], gain: float | None = None) -> list[str]:
     """Speed and acceptance in words. `gain`: speed against plain decoding, where it was measured."""
     lines = [
-        f"prompt   {timings['prompt_n']} tokens, {timings['prompt_per_second'] or 0:,.0f} tokens/s",
-        f"answer   {timings['predicted_n']} tokens, {timings['predicted_per_second'] or 0:,.1f} tokens/s",
+        f"prompt   {timings['prompt_n']} tokens{_rate(timings['prompt_per_second'], 0)}",
+        f"answer   {timings['predicted_n']} tokens{_rate(timings['predicted_per_second'], 1)}",
     ]
     drafted, accepted = timings["draft_n"] or 0, timings["draft_n_accepted"] or 0
     if not drafted:

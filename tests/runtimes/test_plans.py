@@ -6,6 +6,7 @@ import pytest
 
 from advisor import checkpoints, launching, starting
 from advisor.commands.launch import parse_hosts, useless
+from advisor.commands.run import stats_lines
 from advisor.errors import NoBackend, UsageError
 from advisor.order import Order
 from advisor.simulate import parse
@@ -76,3 +77,9 @@ def test_a_drafter_that_is_never_right_is_said_to_be() -> None:
     )  # fmt: skip
     assert useless(proof)
     assert checkpoints.reads("vllm")
+
+
+def test_a_speed_that_nobody_tells_is_left_out() -> None:
+    counted = {"prompt_n": 17, "prompt_per_second": None, "predicted_n": 9, "predicted_per_second": 12.5}
+    said = stats_lines({**counted, "draft_n": None, "draft_n_accepted": None})
+    assert said[:2] == ["prompt   17 tokens", "answer   9 tokens, 12.5 tokens/s"]
