@@ -1,4 +1,4 @@
-"""Pictures of the wizard, drawn by the program itself: the README's, or one screen at any size for looking at it.
+"""Pictures of the wizard, drawn by the program itself: the README's, or all screens for looking at them.
 
 python -m tests.tools.wizard_pictures                            # those of the README
 python -m tests.tools.wizard_pictures /tmp 80x24 advisor-light   # all, in that folder, size and theme
@@ -6,54 +6,33 @@ python -m tests.tools.wizard_pictures /tmp 80x24 advisor-light   # all, in that 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from textual.pilot import Pilot
-
-from advisor.tui.app import Wizard
-from tests.tui.drive import press, settled
-from tests.tui.scenes import MACHINE, SCENES
-from tests.tui.world import SIZES, wizard
+from tests.tui.gallery import Picture, first_screens, last_screens
+from tests.tui.scenes import MACHINE
 
 OWN = Path(__file__).parents[1] / "pictures"
 README = ("answer", "tune", "trying", "chat")
-KEYS = {"answer": (), "tune": ("t", "tab", "tab", "tab")}
+SIZE, THEME = "120x36", "advisor-dark"
 
 
-async def shown(app: Wizard, pilot: Pilot[Any], name: str) -> None:
-    """Bring the app to that screen."""
-    await settled(pilot)
-    if name in SCENES:
-        await SCENES[name](app, pilot)
-    else:
-        await press(pilot, *KEYS[name])
-    await settled(pilot)
-
-
-async def picture(path: Path, name: str, size: tuple[int, int], theme: str) -> None:
-    """Write one."""
-    app = wizard(MACHINE, theme=theme)
-    async with app.run_test(size=size) as pilot:
-        await shown(app, pilot, name)
-        path.write_text(app.export_screenshot(title="advisor"), encoding="utf-8")
-        app.live = None
+def pictures(size: str, theme: str) -> dict[str, Picture]:
+    """All of them."""
+    return {**first_screens(MACHINE, size, theme), **last_screens(size, theme)}
 
 
 def main() -> None:
     """Write the pictures."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else OWN
-    size = SIZES[sys.argv[2] if len(sys.argv) > 2 else "120x36"]
-    theme = sys.argv[3] if len(sys.argv) > 3 else "advisor-dark"
-    names = (*KEYS, *SCENES) if len(sys.argv) > 1 else README
+    folder, size, theme = (*sys.argv[1:], *(str(OWN), SIZE, THEME)[len(sys.argv) - 1 :])
+    names = README if len(sys.argv) == 1 else ()
     with tempfile.TemporaryDirectory() as state:
         os.environ["GEMMA_ADVISOR_STATE"] = os.environ["GEMMA_ADVISOR_CONFIG"] = state
-        for name in names:
-            asyncio.run(picture(folder / f"wizard-{name}.svg", name, size, theme))
+        for name, found in pictures(size, theme).items():
+            if not names or name in names:
+                (Path(folder) / f"wizard-{name}.svg").write_text(found.svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

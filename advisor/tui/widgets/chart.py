@@ -116,8 +116,12 @@ def between(points: Curve, x: float) -> float | None:
 def merged(grids: list[list[list[int]]], row: int) -> Content:
     """One row of both curves; where they meet, the dots of both in the colour of the first."""
     parts = []
-    for column in range(len(grids[0][row])):
-        first, second = grids[0][row][column], grids[-1][row][column]
-        style = "$success" if first else "$accent"
-        parts.append((chr(BRAILLE + (first | second)) if first or second else " ", style))
+    for style, cells in itertools.groupby(
+        zip(grids[0][row], grids[-1][row], strict=True), key=lambda cell: cell_style(*cell)
+    ):
+        parts.append(("".join(chr(BRAILLE + (first | second)) if style else " " for first, second in cells), style))
     return Content.assemble(*parts)
+
+
+def cell_style(first: int, second: int) -> str:
+    return "$success" if first else "$accent" if second else ""
