@@ -151,7 +151,7 @@ def test_any_body(endpoint: Endpoint, content: bytes) -> None:
 @given(st.binary(max_size=300), st.booleans())
 def test_anything_on_the_wire(endpoint: Endpoint, data: bytes, http: bool) -> None:
     host, _, port = endpoint.base_url.removeprefix("http://").removesuffix("/v1").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall((b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" if http else b"") + data)
     assert HTTP.get(endpoint.base_url + "/models").status_code == 200
 
@@ -176,7 +176,7 @@ def test_anything_on_the_wire(endpoint: Endpoint, data: bytes, http: bool) -> No
     ],
 )
 def test_the_worst(endpoint: Endpoint, content: bytes) -> None:
-    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=content, timeout=30)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=content, timeout=60)
     assert reply.status_code == 400
     judge(reply, content[:100])
 

@@ -301,9 +301,9 @@ def test_stopped_politely(endless_pair: Pair) -> None:
         assert endpoint.pid is not None
         process = psutil.Process(endpoint.pid)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            running = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
+            running = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=60)
             time.sleep(0.3)
-            waiting = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=30)
+            waiting = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=60)
             time.sleep(0.3)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
@@ -311,7 +311,7 @@ def test_stopped_politely(endless_pair: Pair) -> None:
             assert message(waiting.result()) == "the server is being stopped"
             assert time.monotonic() - began < 1
             assert running.result().json()["choices"][0]["finish_reason"] == "cancelled"
-        assert process.wait(4) in (0, None)
+        assert process.wait(60) in (0, None)
         assert time.monotonic() - began < 5
 
 
@@ -320,7 +320,7 @@ def test_stopped_when_idle(endless_pair: Pair) -> None:
     with serving(endless_pair) as (_, endpoint):
         process = psutil.Process(endpoint.pid)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(2) in (0, None)
+        assert process.wait(60) in (0, None)
 
 
 @pytest.mark.engine
@@ -392,7 +392,7 @@ def test_connections_that_say_nothing_or_nonsense(address: tuple[str, int], endp
         )
     half = socket.create_connection(address)
     half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", json={"messages": HELLO, "max_tokens": 2}, timeout=20)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", json={"messages": HELLO, "max_tokens": 2}, timeout=60)
     assert reply.status_code == 200
     for connection in (*silent, half):
         connection.close()
@@ -401,7 +401,7 @@ def test_connections_that_say_nothing_or_nonsense(address: tuple[str, int], endp
 @pytest.mark.engine
 def test_ten_megabytes(endpoint: Endpoint) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "x" * (10 << 20)}]})
-    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=body, timeout=30)
+    reply = HTTP.post(f"{endpoint.base_url}/chat/completions", content=body, timeout=60)
     assert reply.status_code == 413
     assert "larger than 8 MiB" in message(reply)
     large = json.dumps({"messages": [{"role": "user", "content": "x " * (3 << 20)}]})
@@ -426,7 +426,7 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
     for thread in threads:
         thread.join()
     began = time.monotonic()
-    assert HTTP.post(url, json={"messages": HELLO, "max_tokens": 2}, timeout=20).status_code == 200
+    assert HTTP.post(url, json={"messages": HELLO, "max_tokens": 2}, timeout=60).status_code == 200
     assert time.monotonic() - began < 3
     health = HTTP.get(endpoint.base_url.removesuffix("/v1") + "/health").json()
     assert (health["requests"], health["waiting"]) == (0, 0)
@@ -436,7 +436,7 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
 def test_a_conversation_is_not_read_twice(endpoint: Endpoint) -> None:
     def talk(messages: list[dict[str, str]], **more: Any) -> Any:
         body = {"messages": messages, "max_tokens": 12, **more}
-        return HTTP.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=30).json()
+        return HTTP.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=60).json()
 
     messages = [{"role": "user", "content": "Once upon a time " * 30}]
     first = talk(messages)

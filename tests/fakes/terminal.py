@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78DM=>])")
 CTRL_C, CTRL_D = "\x03", "\x04"
 

@@ -19,7 +19,7 @@ from backends.llama_cpp import binary
 from tests.tools import llama_server as llama
 
 DEMO = Path(__file__).parents[2] / "profiles" / "demo"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def ask(*words: str) -> dict[str, Any]:
     return answer
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

@@ -51,7 +51,7 @@ def test_however_the_launch_ends_the_server_goes_too(number: int) -> None:
     with launched("demo") as process:
         session = sessions.find()
         process.send_signal(number)
-        process.wait(20)
+        process.wait(60)
         wait_for(lambda: not sessions.birth(session.pid))
         if number != signal.SIGKILL:
             assert process.returncode == 130
@@ -69,10 +69,10 @@ def test_a_launch_that_is_ended_after_its_document_prints_no_second_one() -> Non
 def test_stop_ends_the_launch_with_0_and_a_death_with_6() -> None:
     with launched("demo") as process:
         assert advisor("stop").returncode == 0
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     with launched("demo") as process:
         os.kill(sessions.find().pid, signal.SIGKILL)
-        assert process.wait(20) == 6
+        assert process.wait(60) == 6
         assert "killed" in (process.stderr.read() if process.stderr else "")
         assert sessions.everything() == []
 

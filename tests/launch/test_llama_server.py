@@ -192,7 +192,7 @@ def test_a_killed_launch_takes_the_server_with_it() -> None:
     assert process.stdout is not None and "Ready" in process.stdout.readline()
     session = sessions.find()
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     wait_for(lambda: sessions.can_bind(session.port) and not sessions.birth(session.pid))
 
 

@@ -271,7 +271,7 @@ def test_what_loads_can_be_stopped(llama_server: Path, tmp_path: Path, monkeypat
     process, _ = loading(llama_server, tmp_path, monkeypatch)
     (session,) = sessions.living()
     assert ask("stop")["stopped"] == ["demo"]
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 6
     assert json.loads(said)["error"]["message"] == "demo was stopped while it was loading"
     assert not sessions.birth(session.pid) and sessions.everything() == []
@@ -283,7 +283,7 @@ def test_a_server_killed_while_it_loads_is_said_to_be(
     process, _ = loading(llama_server, tmp_path, monkeypatch)
     (session,) = sessions.living()
     os.kill(session.pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 6 and "was killed (SIGKILL)" in json.loads(said)["error"]["message"]
     assert sessions.everything() == []
 

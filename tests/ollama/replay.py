@@ -56,7 +56,7 @@ class Replay:
         return self.send(request["method"], request["path"], body_of(request), request.get("headers") or {})
 
     def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Seen:
-        connection = http.client.HTTPConnection(self.ollama.host, timeout=20)
+        connection = http.client.HTTPConnection(self.ollama.host, timeout=60)
         try:
             connection.request(method, swapped(path), body, headers or {})
             reply = connection.getresponse()
@@ -82,7 +82,7 @@ class Replay:
         body = body_of(request) or b""
         headers = {"Host": "x", "Content-Length": str(len(body))} | (request.get("headers") or {})
         host, port = self.ollama.host.split(":")
-        connection = socket.create_connection((host, int(port)), timeout=20)
+        connection = socket.create_connection((host, int(port)), timeout=60)
         lines = [f"{request['method']} {swapped(request['path'])} HTTP/1.1"]
         head = "\r\n".join([*lines, *(f"{key}: {value}" for key, value in headers.items()), "", ""])
         connection.sendall(head.encode())

@@ -70,17 +70,17 @@ def test_a_launch_in_the_foreground_unloads_at_its_end(ollama: fake.Ollama, word
     with launched(words) as process:
         assert ollama.children.listed()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert ollama.children.listed() == [] and sessions.everything() == []
 
 
 def test_stop_ends_the_launch_with_0_and_a_server_that_goes_with_6(ollama: fake.Ollama, words: list[str]) -> None:
     with launched(words) as process:
         assert advisor("stop").returncode == 0
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     with launched(words) as process:
         ollama.stop()
-        assert process.wait(20) == 6
+        assert process.wait(60) == 6
         assert "does not answer" in (process.stderr.read() if process.stderr else "")
 
 
@@ -96,7 +96,7 @@ def test_what_is_still_loading_ends_too(ollama: fake.Ollama, words: list[str], e
             assert ask("stop", "--remove")["stopped"] == ["target"]
         else:
             process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == (6 if end == "stop" else 130)
     assert "Traceback" not in said and ("target was stopped while it was loading" in said) == (end == "stop")
     with ollama.turn:

@@ -284,7 +284,7 @@ def test_a_create_that_is_cancelled_is_waited_for_and_taken_back(
         wait_for(lambda: ollama.asked("POST /api/create") == 1)
         time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert ollama.library.litter == [], "the server was allowed to finish"
     assert ollama.library.models == {} and files.digest(files.TARGET) not in ollama.library.blobs
 

@@ -14,7 +14,7 @@ import pytest
 
 pty = pytest.importorskip("pty", reason="a pseudo-terminal needs Unix")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Terminal:
