@@ -100,7 +100,7 @@ def test_llama_server_keeps_one_that_is_always_right(always: Pair, llama_server:
 def test_the_command_measures_remembers_and_draws(tmp_path: Path, always: Pair) -> None:
     chart = tmp_path / "gain.svg"
     words = [str(always.target), "--drafter", str(always.drafter), "--backend", "native", "--context", "2048"]
-    found = ask("trial", *words, "--quick", "--minutes", "0.35", "--plot", str(chart), "--json")
+    found = ask("trial", *words, "--quick", "--minutes", "2", "--plot", str(chart), "--json")
     assert found["schema"] == "advisor.trial/1"
     if found["noise"] > BUSY and (found["overall"] is None or found["overall"]["verdict"] == "unclear"):
         pytest.skip("this machine is too busy to measure anything")
