@@ -74,6 +74,23 @@ def test_every_setting_has_a_sentence() -> None:
         assert re.search(rf'    {name}: [^\n]+\n    """[A-Z`]', source), name
 
 
+def test_the_readme_lists_every_setting_with_its_default_and_its_variable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| `(GEMMA_ADVISOR_\w+)` \| ", readme, re.MULTILINE)
+    defaults = {name: f"`{value}`" if value else "the use case's own" for name, value in vars_of(Settings()).items()}
+    assert {name: default for name, default, _ in rows} == defaults
+    others = {"theme": "nord", "use_case": "coding", "prefer": "speed"}
+    for name, _, variable in rows:
+        monkeypatch.setenv(variable, others[name])
+    assert vars_of(settings.load()) == others
+
+
+def vars_of(found: Settings) -> dict[str, str | None]:
+    return {name: getattr(found, name) for name in Settings.__struct_fields__}
+
+
 def test_a_theme_is_remembered(folder: Path) -> None:
     app = Wizard(services=services("rtx-4090"), options=settings.load())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -96,27 +99,66 @@ def test_a_dumb_terminal_gets_what_to_type() -> None:
     assert b"\x1b" not in terminal.written
 
 
-def test_textual_serve_can_run_it(home: dict[str, str]) -> None:
-    """What `textual serve advisor` starts: pipes instead of a terminal, and packets with a type and a length."""
-    driver = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver", "COLUMNS": "120", "ROWS": "36"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "advisor"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **home, **driver},
-    ) as served:
-        assert served.stdout is not None and served.stdin is not None
-        assert served.stdout.readline() == b"__GANGLION__\n"
-        shown = b""
-        while b"tok/s" not in shown:
-            kind = served.stdout.read(1)
-            size = int.from_bytes(served.stdout.read(4), "big")
-            data = served.stdout.read(size)
-            assert kind in (b"D", b"M", b"P"), (kind, data)
-            shown += data if kind == b"D" else b""
-        served.stdin.write(b"D" + struct.pack(">I", 1) + b"q")
-        served.stdin.flush()
-        while kind := served.stdout.read(1):
-            served.stdout.read(int.from_bytes(served.stdout.read(4), "big"))
-        assert served.wait(PATIENCE_S) == 0
+class Served:
+    """`advisor` as `textual serve advisor` runs it for a browser: pipes instead of a terminal, and packets with a type
+    and a length. Whatever is written past Textual's driver is no packet, and would break the page."""
+
+    def __init__(self, **environment: str) -> None:
+        driver = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver", "COLUMNS": "120", "ROWS": "36"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "advisor"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **environment, **driver},
+        )
+        self.shown = b""
+        self.watch = threading.Timer(PATIENCE_S, self.process.kill)
+        self.watch.start()
+        assert self.out.readline() == b"__GANGLION__\n"
+
+    @property
+    def out(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def until(self, wanted: bytes) -> None:
+        """Until the page has got that."""
+        while wanted not in self.shown:
+            assert self.packet(), self.shown[-2000:]
+
+    def packet(self) -> bytes:
+        """The next packet's type; nothing when it has left."""
+        kind = self.out.read(1)
+        data = self.out.read(int.from_bytes(self.out.read(4), "big")) if kind else b""
+        assert kind in (b"D", b"M", b"P", b""), (kind, data)
+        self.shown += data if kind == b"D" else b""
+        return kind
+
+    def send(self, kind: bytes, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(kind + struct.pack(">I", len(data)) + data)
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        """Its exit code, once it has left."""
+        while self.packet():
+            pass
+        code = self.process.wait()
+        self.watch.cancel()
+        return code
+
+
+@pytest.mark.parametrize("farewell", [(b"D", b"q"), (b"M", b'{"type": "quit"}')], ids=["key", "closed"])
+def test_textual_serve_can_run_it(home: dict[str, str], farewell: tuple[bytes, bytes]) -> None:
+    served = Served(**home)
+    served.until(b"This machine")
+    served.until(b"tok/s")
+    served.send(b"D", b"c")
+    served.until(b"\x1b]52;c;" + base64.b64encode(b"advisor recommend"))
+    served.send(b"M", b'{"type": "resize", "width": 80, "height": 24}')
+    served.send(b"D", b"t")
+    served.until(b"Use case")
+    served.send(*farewell)
+    assert served.end() == 0
+    assert b"Traceback" not in served.shown
