@@ -32,6 +32,9 @@ LARGEST_FILE = 1 << 20
 PHONE_SHARE = 0.5
 """Of a phone's memory the system and what it keeps alive hold about half; iOS ends an app that takes more."""
 
+ECC_PART = 16
+"""One part in so many of a card's memory goes to error correction, where it has no chips of their own for that."""
+
 ASSUMED_CORES = 8
 ASSUMED_BANDWIDTH = 50_000_000_000
 """Two channels of DDR4-3200: what a desktop has at least."""
@@ -222,6 +225,8 @@ def system_on_chip(item: Part, memory: int | None) -> Machine:
 
 
 def gpu_of(item: Part, memory: int, *, integrated: bool = False) -> Gpu:
+    """The device as its driver would show it, with all of its memory free."""
+    memory -= memory // ECC_PART if item.device.ecc else 0
     return Gpu(
         name=item.device.name,
         vendor=item.device.vendor,

@@ -133,6 +133,15 @@ def test_near_names_are_offered(spec: str, near: str) -> None:
     assert near in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("spec", "mib"),
+    [("T4, 64GB", 15360), ("A10G, 64GB", 23040), ("2x A10G 24GB", 23040), ("RTX 4090, 64GB", 24576), ("H100", 81920)],
+)
+def test_error_correction_takes_its_part_where_it_has_no_memory_of_its_own(spec: str, mib: int) -> None:
+    """As nvidia-smi shows them: a T4 15,360 MiB, an A10G 23,028."""
+    assert {gpu.memory_total_bytes >> 20 for gpu in simulated(spec).gpus} == {mib}
+
+
 def test_a_comma_that_was_left_out_is_offered() -> None:
     with pytest.raises(UsageError) as raised:
         simulated("RTX 4090 64GB")
