@@ -219,8 +219,8 @@ class Device(Record, frozen=True, kw_only=True):
     `kind`: `gpu` has memory of its own, `soc` shares the system's, `cpu` is a processor without a GPU worth naming.
     `memory`: the sizes it is sold with (none for a `cpu`, whose memory is bought apart). `bandwidth`: of one device,
     from its spec sheet. `compute_tflops`: dense FP16, for prefill. `gpu_cores` tell the bins of Apple's chips apart.
-    `form`: phones give one app only a part of their memory. `ecc`: error correction, which is on as the card comes, takes
-    a sixteenth of its memory (a T4 of 16 GiB reports 15,360 MiB).
+    `form`: phones give one app only a part of their memory. `ecc`: error correction, which is on as the card comes,
+    takes a sixteenth of its memory (a T4 of 16 GiB reports 15,360 MiB).
     """
 
     id: Text
