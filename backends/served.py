@@ -146,7 +146,7 @@ class Served(Backend):
         from backends.group import SLOW, Group  # noqa: PLC0415
 
         self._check(plan.model)
-        port = plan.options.port or sessions.free_port()
+        port = plan.options.port or sessions.any_port()
         plan = self.plan(_located(plan.model), msgspec.structs.replace(plan.options, port=port))
         if not sessions.can_bind(port):
             raise RuntimeFailed(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
 from backends.served import Served
 
 ONE_PROCESS = "mlx-vlm runs on one machine"
+OWN_ERRORS = "mlx-vlm's errors are its framework's (`detail`), not OpenAI's"
 INCOMPATIBLE = "Speculative drafter is incompatible"
 
 
@@ -15,6 +18,11 @@ class Mlx(Served):
 
     name = "mlx"
     multimodal_only = True
+    waived: Mapping[str, str] = {
+        "stop-strings": "mlx-vlm takes no stop strings for chats",
+        "errors": OWN_ERRORS,
+        "context-full": OWN_ERRORS,
+    }
 
     def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
         """As `Served.argv`. The context is not bounded: a bounded cache forgets its beginning.
