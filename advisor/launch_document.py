@@ -31,6 +31,7 @@ def document(setup: Setup, session: Session, proof: Proof) -> dict[str, Any]:
             "acceptance": proof.acceptance,
             "tokens_per_step": proof.tokens_per_step,
             "reason": proof.reason or setup.drafter_reason,
+            "drawback": proof.drawback or None,
         },
         "measured": {"decode_tokens_per_s": proof.tokens_per_s, "process_bytes": proof.memory_bytes},
         "expected": {"decode_tokens_per_s": setup.expected_tokens_per_s, "total_bytes": setup.expected_bytes},

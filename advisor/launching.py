@@ -37,7 +37,8 @@ def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Se
         RuntimeFailed: a file is not what it should be.
     """
     if checkpoints.reads(order.backend):
-        return checkpoints.configure(order, strict=strict)
+        setup = checkpoints.configure(order, strict=strict)
+        return tried.chosen(setup) if measured else setup
     if order.hosts:
         raise UsageError("several hosts serve one model with vLLM or SGLang only", hint="add --backend vllm")
     if order.model is not None and order.model.lower() == DEMO:

@@ -17,7 +17,7 @@ from advisor import sessions
 from advisor.errors import AdvisorError, OutOfMemory, RuntimeFailed
 from advisor.machine import Record
 from advisor.sessions import Session
-from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Progress, Stats, Watch
+from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Progress, Stats, Verdict, Watch
 
 if TYPE_CHECKING:
     from advisor.order import Setup
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PORT_TRIES = 5
 QUESTION = "Explain in a few sentences how a small drafter makes a large language model answer faster."
 PROOF_TOKENS = 48
+CLEARLY_SLOWER = 0.9
+"""Than plain decoding was: one short answer tells no smaller difference."""
 POLL_S, LOOK_S = 0.2, 2.0
 """How often it is looked whether a session ended, and whether a server that was there before does."""
 
@@ -33,6 +35,7 @@ class Proof(Record, frozen=True, kw_only=True):
     """What the first answer showed. `active` None: it cannot be known. `reason`: why the drafter is off, or how it is
     known that it is not; empty where drafts were counted.
 
+    `drawback`: why it would be better without the drafter, empty where nothing says so.
     `tokens_per_step`: tokens that each round of the target gave, the drafts that were right and one of its own.
     `depth_tokens`: in the context at the end.
     """
@@ -45,6 +48,7 @@ class Proof(Record, frozen=True, kw_only=True):
     tokens_per_s: float | None
     memory_bytes: int | None
     reason: str
+    drawback: str = ""
     accepted_per_position: tuple[float, ...] = ()
     prefill_tokens_per_s: float | None = None
     depth_tokens: int = 0
@@ -67,7 +71,8 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
             next smaller choice.
     """
     for attempt in range(1, PORT_TRIES + 1):
-        session = sessions.claim(setup.model.name, planned(backend, setup), port=setup.options.port)
+        plan = planned(backend, setup)
+        session = sessions.claim(setup.model.name, plan, port=setup.options.port, command=_again(setup))
         plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
         told = functools.partial(_told, session, progress) if backend.shared else progress
         watch = Watch(progress=told, spawned=functools.partial(_spawned, session))
@@ -89,6 +94,21 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
             sessions.forget(session)
             raise
     raise AssertionError
+
+
+def _again(setup: Setup) -> str:
+    """What starts it again, typed in any folder; empty where more than words decided."""
+    order = setup.order
+    if order is None or order.machine is not None:
+        return ""
+    files = {name: _absolute(getattr(order, name)) for name in ("model", "drafter")}
+    return msgspec.structs.replace(order, **files).typed()
+
+
+def _absolute(path: str | Path | None) -> str | Path | None:
+    """A file by its whole path; whatever is none stays."""
+    found = Path(path or "").expanduser()
+    return type(path)(found.absolute()) if path and found.is_file() else path
 
 
 def _spawned(session: Session, endpoint: Endpoint) -> None:
@@ -116,11 +136,12 @@ def _advised(error: RuntimeFailed, setup: Setup) -> RuntimeFailed:
     return error
 
 
-def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Proof:
+def prove(backend: Backend, session: Session, *, drafter_reason: str = "", plain: float | None = None) -> Proof:
     """Ask something and look whether tokens were drafted.
 
     Args:
         drafter_reason: why there is no drafter, where there is none.
+        plain: tokens per second without the drafter, where that was measured.
 
     Raises:
         RuntimeFailed: the server does not answer.
@@ -146,10 +167,23 @@ def prove(backend: Backend, session: Session, *, drafter_reason: str = "") -> Pr
         tokens_per_s=timings.predicted_per_second,
         memory_bytes=counted.memory_bytes if counted else None,
         reason=reason,
+        drawback=_drawback(drafted, accepted, verdict, (timings.predicted_per_second, plain)),
         accepted_per_position=counted.accepted_per_position if counted else (),
         prefill_tokens_per_s=timings.prompt_per_second,
         depth_tokens=(timings.prompt_n or 0) + (timings.predicted_n or 0),
     )
+
+
+def _drawback(drafted: int, accepted: int, verdict: Verdict | None, speeds: tuple[float | None, float | None]) -> str:
+    """Why it would be better without the drafter."""
+    drafted_speed, plain = speeds
+    if drafted and not accepted:
+        return "nothing that the drafter proposes is right: it only costs time, and may be another model's"
+    if verdict and verdict.slower:
+        return f"it is slower with the drafter than without: {verdict.reason}"
+    if drafted and drafted_speed and plain and drafted_speed < CLEARLY_SLOWER * plain:
+        return f"it is slower with the drafter: {drafted_speed:,.1f} tokens/s, and {plain:,.1f} without, as tried here"
+    return ""
 
 
 def _counted(backend: Backend, endpoint: Endpoint) -> Stats | None:

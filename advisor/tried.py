@@ -43,7 +43,7 @@ def chosen(setup: Setup) -> Setup:
     Whoever names a drafter or a length gets them.
     """
     order, model = setup.order, setup.model
-    if order is None or order.draft_tokens is not None or model.drafter is None or not model.target.is_file():
+    if order is None or order.draft_tokens is not None or model.drafter is None or not model.target.exists():
         return setup
     if not measurements.file().exists():
         return setup
@@ -63,6 +63,24 @@ def chosen(setup: Setup) -> Setup:
     model = msgspec.structs.replace(model, drafter=None, draft_tokens=0)
     reason = f"measured here on {day}: plain decoding is as fast; --drafter FILE or --draft-tokens N insist on it"
     return msgspec.structs.replace(setup, model=model, drafter_reason=reason)
+
+
+def plain_speed(setup: Setup) -> float | None:
+    """Tokens per second of plain decoding, as the last trial of this target and backend on this machine had it; None
+    where there was none."""
+    target = setup.model.target
+    if setup.model.drafter is None or not target.exists() or not measurements.file().exists():
+        return None
+    measured = known.of(machine_of(setup))
+    if measured is None:
+        return None
+    same = measurements.identify(target)
+    found = [
+        one.tokens_per_s
+        for one in measured.found
+        if one.source == "trial" and one.backend == setup.backend and not one.draft_tokens and one.target.same(same)
+    ]
+    return found[-1] if found else None
 
 
 def machine_of(setup: Setup) -> Machine:

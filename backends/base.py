@@ -143,10 +143,12 @@ class Stats(Record, frozen=True, kw_only=True):
 
 
 class Verdict(Record, frozen=True, kw_only=True):
-    """Whether an endpoint drafts, and how that is known. `active` None: it cannot be known."""
+    """Whether an endpoint drafts, and how that is known. `active` None: it cannot be known. `slower`: than plain
+    decoding, where that was measured."""
 
     active: bool | None
     reason: str
+    slower: bool = False
 
 
 class Held(Record, frozen=True, kw_only=True):

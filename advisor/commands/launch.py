@@ -26,6 +26,7 @@ from advisor import (
     starting,
     store,
     streams,
+    tried,
 )
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
@@ -70,6 +71,13 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
 @click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
 @click.option("--no-drafter", is_flag=True, help="Plain decoding.")
+@click.option(
+    "--useless-drafter",
+    type=click.Choice(["ask", "keep", "drop"]),
+    default="ask",
+    show_default=True,
+    help="One that is never right, or slower than plain decoding: start again without it?",
+)
 @click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens drafted per round.")
 @click.option("--kv-type", default="f16", show_default=True, metavar="T", help="Of the KV cache: f16, q8_0 or q4_0.")
 @click.option("--parallel", type=click.IntRange(1, 64), default=1, metavar="N", help="Conversations at once.")
@@ -98,6 +106,7 @@ def command(
     context: int | None,
     drafter: Path | None,
     no_drafter: bool,
+    useless_drafter: str,
     draft_tokens: str,
     kv_type: str,
     parallel: int,
@@ -168,28 +177,35 @@ def command(
     for line in _other_hosts(starting.planned(runner, setup)):
         click.echo(line, err=True)
     with ended_by_signals():
-        if _served(runner, setup, as_json=as_json):
-            _served(runner, checkpoints.plain(setup), as_json=as_json)
+        if not _served(runner, setup, useless=useless_drafter, as_json=as_json):
+            _served(runner, checkpoints.plain(setup), useless="keep", as_json=as_json)
 
 
-def _served(runner: Backend, setup: Setup, *, as_json: bool) -> bool:
-    """Start it, show it, and stay with it; whether it is to be started again without its drafter."""
-    with opened(runner, setup) as (session, proof):
+def _served(runner: Backend, setup: Setup, *, useless: str, as_json: bool) -> bool:
+    """Start it, show it, and stay with it; false where it is to be started again without its drafter, and was ended.
+
+    Args:
+        useless: what to do with a drafter that is: `ask` whoever sits there, `keep` or `drop` it.
+    """
+    with running_session(runner, setup) as session:
+        proof = proved(runner, setup, session)
+        if proof.drawback and _dropped(setup, useless):
+            click.echo("starting again without the drafter", err=True)
+            sessions.end(session, runner)
+            return False
+        if proof.drawback:
+            click.echo(f"  try: {_without(setup)}", err=True)
         show(setup, session, proof, as_json=as_json)
-        if useless(proof):
-            words = "nothing that the drafter proposes is right: it only costs time, and may be another model's"
-            click.echo(f"warning: {words}\n  try: {_without(setup)}", err=True)
-            asks = sys.stdin.isatty() and not (setup.options.detached or as_json)
-            if asks and click.confirm("Start again without it?", err=True):
-                return True
         if not setup.options.detached:
             starting.attend(runner, session)
-    return False
+    return True
 
 
-def useless(proof: Proof) -> bool:
-    """Whether drafts were made in the proof, and none was right."""
-    return proof.drafted > 0 and proof.accepted == 0
+def _dropped(setup: Setup, useless: str) -> bool:
+    """Whether a useless drafter is to be left out."""
+    if useless == "ask" and sys.stdin.isatty() and not setup.options.detached:
+        return click.confirm("Start again without it?", err=True)
+    return useless == "drop"
 
 
 def _without(setup: Setup) -> str:
@@ -273,10 +289,18 @@ def running_session(backend: Backend, setup: Setup) -> Iterator[Session]:
 def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
     """As `running_session`, with its proof."""
     with running_session(backend, setup) as session:
-        with busy("looking whether it answers"):
-            proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason)
-        starting.remember(setup, session, proof)
-        yield session, proof
+        yield session, proved(backend, setup, session)
+
+
+def proved(backend: Backend, setup: Setup, session: Session) -> Proof:
+    """The proof of a session, remembered; a drafter that is useless is said to be."""
+    with busy("looking whether it answers"):
+        plain = tried.plain_speed(setup)
+        proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason, plain=plain)
+    starting.remember(setup, session, proof)
+    if proof.drawback:
+        click.echo(f"warning: {proof.drawback}", err=True)
+    return proof
 
 
 @contextlib.contextmanager

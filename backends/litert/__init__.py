@@ -143,10 +143,9 @@ class LiteRT(Served):
         speeds = ""
         if found.drafting and found.plain:
             speeds = f", {found.drafting:.1f} tokens/s against {found.plain:.1f} without"
-            if found.drafting < found.plain:
-                speeds += ": slower, so launch with --no-drafter"
         said = f"in the benchmark before the start {found.accepted:.0%} of the drafts were accepted{speeds}"
-        return Verdict(active=found.accepted > 0, reason=said)
+        slower = bool(found.drafting and found.plain and found.drafting < found.plain)
+        return Verdict(active=found.accepted > 0, reason=said, slower=slower)
 
     def stats(self, endpoint: Endpoint) -> Stats:
         """As `Backend.stats`: nothing but memory.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from advisor import checkpoints, launching, starting
-from advisor.commands.launch import parse_hosts, useless
-from advisor.commands.run import stats_lines
+from advisor import launching, starting
+from advisor.commands.launch import parse_hosts
 from advisor.errors import NoBackend, UsageError
 from advisor.order import Order
 from advisor.simulate import parse
-from advisor.starting import Proof
 from backends.base import LaunchPlan, load
 
 
@@ -68,18 +66,3 @@ def test_nothing_is_recommended_for_them() -> None:
 
     with pytest.raises(NoBackend, match="GGUF"):
         rank(Request(backend="vllm"), parse("cpu, 16GB", catalog.load()), catalog.load())
-
-
-def test_a_drafter_that_is_never_right_is_said_to_be() -> None:
-    proof = Proof(
-        active=True, drafted=60, accepted=0, acceptance=0.0, tokens_per_step=1.0, tokens_per_s=9.0, memory_bytes=None,
-        reason="",
-    )  # fmt: skip
-    assert useless(proof)
-    assert checkpoints.reads("vllm")
-
-
-def test_a_speed_that_nobody_tells_is_left_out() -> None:
-    counted = {"prompt_n": 17, "prompt_per_second": None, "predicted_n": 9, "predicted_per_second": 12.5}
-    said = stats_lines({**counted, "draft_n": None, "draft_n_accepted": None})
-    assert said[:2] == ["prompt   17 tokens", "answer   9 tokens, 12.5 tokens/s"]

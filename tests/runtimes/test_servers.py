@@ -130,7 +130,7 @@ def test_mlx_says_why_it_decodes_without(install: Install, pair: Model, monkeypa
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [("", "56% of the drafts were accepted, 50.0 tokens/s against 30.0"), ("slow-drafter", "--no-drafter")],
+    [("", "56% of the drafts were accepted, 50.0 tokens/s against 30.0"), ("slow-drafter", "20.0 tokens/s against")],
 )
 def test_litert_is_benchmarked_before_it_serves(
     fault: str, said: str, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +143,7 @@ def test_litert_is_benchmarked_before_it_serves(
         verdict = backend.drafting(endpoint)
         assert verdict.active
         assert said in verdict.reason
+        assert verdict.slower is (fault == "slow-drafter")
         assert backend.stats(endpoint).unknown
     finally:
         backend.stop(endpoint)
