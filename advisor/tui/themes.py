@@ -1,4 +1,7 @@
-"""The wizard's own two themes; every colour elsewhere is a token of the theme in use."""
+"""The wizard's own two themes; every colour elsewhere is a token of the theme in use.
+
+The grounds are nearly grey: a terminal of 256 colours has greys for them, and would show anything bluer as navy.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ DARK = Theme(
     success="#9ece6a",
     warning="#e0af68",
     error="#f7768e",
-    foreground="#c8d0e8",
-    background="#16161e",
-    surface="#1d1f2b",
-    panel="#262a3b",
+    foreground="#ced1da",
+    background="#16171c",
+    surface="#1e2026",
+    panel="#282b33",
     dark=True,
     variables={"footer-key-foreground": "#7aa2f7", "block-cursor-text-style": "bold"},
 )
@@ -31,10 +34,10 @@ LIGHT = Theme(
     success="#3f7a2e",
     warning="#8f5e15",
     error="#c3324c",
-    foreground="#2b3048",
-    background="#f7f7fa",
-    surface="#ececf2",
-    panel="#dfe1ea",
+    foreground="#2a2c33",
+    background="#f8f8f9",
+    surface="#eeeef0",
+    panel="#e1e2e6",
     dark=False,
     variables={"footer-key-foreground": "#2e5cc5", "block-cursor-text-style": "bold"},
 )
