@@ -27,6 +27,7 @@ from backends.native.routes import Limits, application
 from backends.native.service import Service
 from tests.engine import scripted
 from tests.engine.random_pair import Pair
+from tests.launch.conftest import wait_for
 
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_connections=200))
 """One for all: making one costs more than an answer."""
@@ -219,9 +220,11 @@ def test_who_reads_slowly_holds_up_nobody() -> None:
 
     async def run() -> tuple[httpx.Response, int]:
         streams = [asyncio.create_task(app(scope, client(), send)) for _ in range(10)]
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while len(service.tickets) < len(streams):
+                await asyncio.sleep(0.01)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
-            reply = await asyncio.wait_for(http.post("/v1/chat/completions", json={"messages": HELLO}), 5)
+            reply = await asyncio.wait_for(http.post("/v1/chat/completions", json={"messages": HELLO}), 60)
         waiting = len(service.tickets)
         for stream in streams:
             stream.cancel()
@@ -297,22 +300,26 @@ def serving(pair: Pair, **options: Any) -> Iterator[tuple[Native, Endpoint]]:
 @pytest.mark.engine
 def test_stopped_politely(endless_pair: Pair) -> None:
     """Who waits is told, who is being answered gets what there is, then it ends by itself."""
-    with serving(endless_pair, extra=("--grace", "1", "--queue", "2")) as (_, endpoint):
+    with serving(endless_pair, extra=("--grace", "2", "--queue", "2")) as (_, endpoint):
         assert endpoint.pid is not None
         process = psutil.Process(endpoint.pid)
+        health = endpoint.base_url.removesuffix("/v1") + "/health"
+
+        def busy(requests: int, waiting: int) -> bool:
+            said = HTTP.get(health, timeout=60).json()
+            return bool((said["requests"], said["waiting"]) == (requests, waiting))
+
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             running = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=60)
-            time.sleep(0.3)
+            wait_for(lambda: busy(1, 0))
             waiting = pool.submit(HTTP.post, f"{endpoint.base_url}/chat/completions", json=LONG, timeout=60)
-            time.sleep(0.3)
-            began = time.monotonic()
+            wait_for(lambda: busy(2, 1))
             process.send_signal(signal.SIGTERM)
             assert waiting.result().status_code == 503
             assert message(waiting.result()) == "the server is being stopped"
-            assert time.monotonic() - began < 1
+            assert not running.done(), "who waits is told at once"
             assert running.result().json()["choices"][0]["finish_reason"] == "cancelled"
         assert process.wait(60) in (0, None)
-        assert time.monotonic() - began < 5
 
 
 @pytest.mark.engine
@@ -427,7 +434,7 @@ def test_going_in_the_middle_again_and_again(endpoint: Endpoint, backend: Native
         thread.join()
     began = time.monotonic()
     assert HTTP.post(url, json={"messages": HELLO, "max_tokens": 2}, timeout=60).status_code == 200
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15, "one answer of that length takes longer"
     health = HTTP.get(endpoint.base_url.removesuffix("/v1") + "/health").json()
     assert (health["requests"], health["waiting"]) == (0, 0)
 
