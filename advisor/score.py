@@ -46,11 +46,18 @@ and processor may answer fast enough and still read a book for an hour."""
 OFFICIAL = 0.004
 """Between files of almost the same quality: the model's makers, and files trained for their format."""
 
+ENOUGH_BITS = 9.0
+LAVISH = 0.004
+"""For each doubling of the bits of a weight beyond: 16 are better than 8 by less than benchmarks can tell, and take
+twice the memory, the download and the time."""
+
 
 def score(candidate: Candidate, terms: Terms) -> float:
     """What the candidate is worth under these terms; only differences mean anything."""
     official = candidate.quant.qat + (candidate.quant.publisher == "google")
     worth = log(max(candidate.quality, 0.01)) + OFFICIAL * official
+    bits = 8 * candidate.quant.bytes / candidate.model.architecture.parameters
+    worth -= LAVISH * log2(max(1.0, bits / ENOUGH_BITS))
     worth += speed_worth(felt_speed(candidate, terms), terms) - IMPATIENCE * long_reading(candidate, terms)
     if candidate.placement.mode != "gpu":
         worth -= TASTES[terms.prefer].beside
