@@ -25,7 +25,7 @@ from tests.engine.random_pair import Pair
 pytestmark = pytest.mark.engine
 
 COUNT = 300 if FULL else 30
-WITHIN = 10.0
+WITHIN = 60.0
 UINT32, FLOAT32, STRING, ARRAY = 4, 6, 8, 9
 
 

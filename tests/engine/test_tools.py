@@ -185,10 +185,10 @@ def test_a_call_that_goes_wrong_late_is_passed_on() -> None:
 
 def test_long_arguments_take_no_longer_than_they_are() -> None:
     data = f"{CALL_BEGIN}call:f{{a:{QUOTE}{'x' * 400_000}{QUOTE},b:[{'1,' * 50_000}1]}}{CALL_END}".encode()
-    began = time.perf_counter()
+    began = time.process_time()
     (call,) = read(data, list(range(0, len(data), 5)), Form(calls=True))[2]
     assert len(json.loads(call.arguments)["b"]) == 50_001
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_calls_that_are_none_are_text() -> None:

@@ -395,4 +395,4 @@ def test_a_port_that_is_taken_is_named(llama_server: Path) -> None:
         begun = time.monotonic()
         with pytest.raises(RuntimeFailed, match=f"port {port} is used by another program"):
             backend.start(plan)
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 60

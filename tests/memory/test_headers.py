@@ -67,10 +67,10 @@ def test_huge_claims(lie: str, size: int, tmp_path: Path) -> None:
     if size:
         with path.open("r+b") as file:
             file.truncate(size)
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(RuntimeFailed, match=r"lie\.gguf"):
         gguf.checked_target(gguf.read_whole(path))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
