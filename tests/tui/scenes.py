@@ -21,6 +21,9 @@ from advisor.trial import Answered, Sample
 from advisor.trial_document import KindPart
 from advisor.tui.app import Wizard
 from advisor.tui.live import Live
+from advisor.tui.screens.chat import ChatStep
+from advisor.tui.screens.prepare import PrepareStep
+from advisor.tui.screens.trial import TrialStep
 from advisor.tui.start import Start
 from advisor.tui.talk import Said
 from advisor.tui.tryout import Now, Tryout
@@ -105,6 +108,14 @@ def start(**state: Any) -> Start:
     return made
 
 
+async def drawn(app: Wizard, pilot: Pilot[Any]) -> None:
+    """As the step's own timer would draw it."""
+    step = app.screen
+    assert isinstance(step, PrepareStep | TrialStep | ChatStep)
+    step.look()
+    await settled(pilot)
+
+
 async def starting(app: Wizard, pilot: Pilot[Any], made: Start) -> None:
     """Step 5 with that start in it."""
 
@@ -113,7 +124,7 @@ async def starting(app: Wizard, pilot: Pilot[Any], made: Start) -> None:
 
     app.begin = begin  # type: ignore[method-assign]
     await press(pilot, "s", "enter")
-    await pilot.pause(0.2)
+    await drawn(app, pilot)
 
 
 async def fetching(app: Wizard, pilot: Pilot[Any]) -> None:
@@ -147,7 +158,8 @@ async def trying(app: Wizard, pilot: Pilot[Any], *, over: bool = False) -> None:
     app.live = live()
     app.tryout = tryout(app.live, over=over)
     app.action_go("trial")
-    await pilot.pause(0.2)
+    await settled(pilot)
+    await drawn(app, pilot)
 
 
 async def tried(app: Wizard, pilot: Pilot[Any]) -> None:
@@ -165,7 +177,7 @@ async def chatting(app: Wizard, pilot: Pilot[Any]) -> None:
     )
     app.action_go("chat")
     await settled(pilot)
-    await pilot.pause(0.2)
+    await drawn(app, pilot)
     for field in app.screen.query(TextArea):
         field.cursor_blink = False
     await settled(pilot)

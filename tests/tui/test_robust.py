@@ -58,13 +58,13 @@ async def quiet(_app: Wizard) -> None:
     """In place of leaving."""
 
 
-@pytest.mark.parametrize("place", STEPS if FULL else STEPS[:2])
+@pytest.mark.parametrize("place", STEPS if FULL else ["tune"])
 def test_resize_storm(place: str) -> None:
     chance = random.Random(place)
 
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         app.action_go(place)
-        for _ in range(60 if FULL else 8):
+        for _ in range(60 if FULL else 6):
             await pilot.resize_terminal(chance.randint(20, 200), chance.randint(5, 60))
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
