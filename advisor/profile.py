@@ -157,8 +157,8 @@ class Runtime(Record, frozen=True, kw_only=True):
     """A runtime that reads checkpoints. `variable`: names its program where it is not on the PATH, empty for one that
     is imported here. `install`: a command line by system, `usual` for the others. `floor`: the first version with
     Gemma's drafters; `floors`: by model, where that is later; `refused`: versions that cannot, and why. `systems`:
-    those that it runs on. `address`: the variable that names a server that runs already; `image`: the container's, by
-    the vendor of the GPUs."""
+    those that it runs on. `apps`: what runs its files on a phone, by system. `address`: the variable that names a
+    server that runs already; `image`: the container's, by the vendor of the GPUs."""
 
     id: Text
     name: Text
@@ -170,6 +170,7 @@ class Runtime(Record, frozen=True, kw_only=True):
     install: dict[str, Text]
     needs: Text
     systems: tuple[Text, ...]
+    apps: dict[str, Text] = {}
     floor: Text
     floors: dict[str, Text] = {}
     refused: dict[str, Text] = {}

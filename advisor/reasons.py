@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from advisor import simulate
+from advisor import phones, simulate
 from advisor.candidates import (
     Candidate,
     Terms,
@@ -110,6 +110,8 @@ def warnings(pick: Candidate, terms: Terms, machine: Machine) -> tuple[str, ...]
 
 
 def _warnings(pick: Candidate, terms: Terms, machine: Machine) -> Iterator[str]:
+    if said := phones.advice(pick.model, machine.os):
+        yield said
     yield from simulate.assumptions(machine)
     yield from backend_warnings(terms, machine)
     yield from speed_warnings(pick, terms)

@@ -13,6 +13,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from advisor import phones
 from advisor.machine import Record
 from advisor.placement import in_words
 from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart, SpeedPart
@@ -65,6 +66,8 @@ def show(document: Document, console: Console | None = None) -> None:
         out.print()
     if document.service:
         print_service(out, document.service, command=document.service.backend != pick.backend)
+    if document.machine.simulated and document.machine.os in phones.SYSTEMS:
+        return  # a note says what to install there
     label = "To run it there" if document.machine.simulated else "To run it"
     # On a line of its own where it would break: it is to be copied.
     label += "  " if len(label) + len(pick.command) + 2 <= out.width else "\n"
