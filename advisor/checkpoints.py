@@ -76,7 +76,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
             context_tokens=_context(order, profile.context_tokens, profile.id),
             sampling={"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)},
         ),
-        options=_options(order, room),
+        options=_options(order, room, runtime, profile.id),
         drafter_reason=_reason(order, found),
         files=files,
         licence=profile.licence,
@@ -125,7 +125,7 @@ def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
             draft_tokens=(order.draft_tokens or DRAFT_TOKENS) if given else 0,
             context_tokens=order.context or CONTEXT,
         ),
-        options=_options(order, Room(cards=cards_of(machine)[: 1 if machine.gpus else 0], need=0, fits=True)),
+        options=_options(order, Room(cards=cards_of(machine)[: 1 if machine.gpus else 0], need=0, fits=True), runtime),
         drafter_reason="as it was given" if given else "none was given",
         order=order,
         notes=(f"{runtime.name} {runtime.floor} or later: {_install(runtime, machine)}",),
@@ -189,8 +189,11 @@ def outlook(runtime: Runtime, machine: Machine, model: str | None, context: int 
     return None
 
 
-def _options(order: Order, room: Room) -> Options:
+def _options(order: Order, room: Room, runtime: Runtime, model: str = "") -> Options:
+    from backends import container  # noqa: PLC0415 - what few ask for
+
     return Options(
+        container=container.chosen(runtime, room.cards, model) if order.container else None,
         port=order.port,
         detached=order.detached,
         threads=order.threads,
@@ -233,9 +236,19 @@ def _notes(runtime: Runtime, profile: ModelProfile, machine: Machine, found: Che
     if machine.os not in runtime.systems:
         notes.append(f"it does not run on this system ({machine.os})")
     notes.append(f"needs {runtime.needs}")
+    if here is None or here.version is None:
+        notes += _as_image(runtime, room)
     if not room.fits:
         notes.append(_short(profile, found, room))
     return tuple(notes)
+
+
+def _as_image(runtime: Runtime, room: Room) -> list[str]:
+    """Whether it could be had as a container here."""
+    from backends import container  # noqa: PLC0415
+
+    runs = container.program() if room.cards and room.cards[0].vendor in runtime.image else ""
+    return [f"or as a container: {runs} is here, and --container prints what to type"] if runs else []
 
 
 def _state(here: Availability | None) -> list[str]:

@@ -73,6 +73,7 @@ def _check(order: Order, runtime: Runtime) -> None:
         "--parallel": order.parallel > 1,
         "--kv-type": order.kv_type != "f16",
         "--hosts": order.hosts,
+        "--container": order.container,
         "--port": order.port,
         "what comes after `--`": order.extra,
     }

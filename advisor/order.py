@@ -30,7 +30,7 @@ class Order(Record, frozen=True, kw_only=True):
     """What was asked for. None: the best choice. `draft_tokens` 0: plain decoding; `parallel`: conversations at once,
     each with the whole context; `api_key`: asked of all who come; `force`: even what does not fit. `machine`: the one
     that it will run on, where that is not this one; `gpu` and `memory`: what is corrected of it, as
-    `correction.corrected` reads it. `hosts`: those that serve it together, this one first."""
+    `correction.corrected` reads it. `hosts`: those that serve it together, this one first. `container`: as an image."""
 
     model: str | None = None
     backend: str | None = None
@@ -53,6 +53,7 @@ class Order(Record, frozen=True, kw_only=True):
     gpu: str | None = None
     memory: str | None = None
     hosts: tuple[str, ...] = ()
+    container: bool = False
 
     @property
     def drafts(self) -> bool:

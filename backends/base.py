@@ -47,6 +47,14 @@ class Model(Record, frozen=True, kw_only=True):
         return self.drafter is not None or (self.draft_tokens != 0 and self.target.suffix == ".litertlm")
 
 
+class Container(Record, frozen=True, kw_only=True):
+    """What runs containers, and the image of a server. `here`: it need not be fetched."""
+
+    program: str
+    image: str
+    here: bool = False
+
+
 class Options(Record, frozen=True, kw_only=True):
     """How it is to be run; the same for all backends. `port` 0: any free one. `gpu_layers` None: by the backend; 0: on
     the processor only. `gpus`: the cards to use, all that there are where it is empty; `drafter_gpu`: which of them the
@@ -57,7 +65,7 @@ class Options(Record, frozen=True, kw_only=True):
     to in each conversation; None: by the backend. `api_key`: asked of all who come; it is never shown. `extra`: passed
     on to the runtime as they are. `detached`: it outlives this process. `log`: where the runtime writes, None for a
     file of the backend's own. `hosts`: machines that serve one model together, this one first. `server`: the address of
-    a server that runs already and is used as it is; nothing is started.
+    a server that runs already and is used as it is; nothing is started. `container`: the image to plan for.
     """
 
     host: str = "127.0.0.1"
@@ -77,6 +85,7 @@ class Options(Record, frozen=True, kw_only=True):
     log: Path | None = None
     hosts: tuple[str, ...] = ()
     server: str = ""
+    container: Container | None = None
 
 
 class LaunchPlan(Record, frozen=True, kw_only=True):

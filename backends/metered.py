@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from advisor.errors import RuntimeFailed, UsageError
+from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.machine import Availability, Record
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Verdict, Watch
 from backends.installed import reaches
@@ -65,6 +65,8 @@ class Metered(Served):
         )
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
+        if options.container:
+            return self._contained(model, options)
         if not options.server:
             return super().plan(model, options)
         url = address(options.server)
@@ -72,6 +74,19 @@ class Metered(Served):
         return LaunchPlan(
             backend=self.name, model=model, options=options, requests=asked, command=f"curl {url}/v1/models"
         )
+
+    def _contained(self, model: Model, options: Options) -> LaunchPlan:
+        """The command of a container: the same server's, which listens on all of its own addresses."""
+        from advisor import shell  # noqa: PLC0415
+        from backends import container  # noqa: PLC0415
+
+        if options.hosts:
+            raise UsageError("several hosts are not planned with containers", hint="leave out --container or --hosts")
+        within = msgspec.structs.replace(options, host=container.ANY, port=container.PORT)
+        words = self.argv(self.runtime.program, container.inside(model), within)[1:]
+        argv = (*container.before(self.runtime, model, options, self.secret), *words)
+        key = f'{self.secret}="$ADVISOR_API_KEY" ' if options.api_key and self.secret else ""
+        return LaunchPlan(backend=self.name, model=model, options=options, argv=argv, command=key + shell.quoted(argv))
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Served.start`; a server that runs already is looked at, and nothing is started.
@@ -81,6 +96,10 @@ class Metered(Served):
             RuntimeFailed: it does not answer, or is something else.
         """
         options = plan.options
+        if options.container:
+            raise NoBackend(
+                "a container is not started by advisor", hint="type what its plan says", command=plan.command
+            )
         if not options.server:
             return super().start(plan, watch)
         found = self.there(options.server, *filter(None, [plan.model.name]), key=options.api_key)

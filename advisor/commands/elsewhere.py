@@ -50,6 +50,21 @@ def server_at(backend: str | None, server: str | None) -> None:
     os.environ[runtimes[backend or ""].address] = server
 
 
+def check_container(backend: str | None, server: str | None, *, asked: bool) -> None:
+    """Only some have images, and a server that runs already needs none.
+
+    Raises:
+        UsageError: neither goes with a container.
+    """
+    if not asked:
+        return
+    names = [each.id for each in catalog.load().runtimes.values() if each.image]
+    if backend not in names:
+        raise UsageError("--container is for servers that have images", hint=f"add --backend {' or '.join(names)}")
+    if server is not None:
+        raise UsageError("--container and --server exclude each other", command="advisor launch --help")
+
+
 def check_port(backend: str | None, port: int | None) -> None:
     """A server that serves others too has its port already.
 

@@ -30,7 +30,7 @@ from advisor import (
 )
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
-from advisor.errors import Interrupted, UsageError, unknown_name
+from advisor.errors import Interrupted, NoBackend, UsageError, unknown_name
 from advisor.footprint import KvType
 from advisor.order import Order, Setup, drafts_in
 from advisor.progress import Meter, busy
@@ -91,6 +91,7 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 )
 @correcting
 @click.option("--server", metavar="URL", help="A server that runs already and is left as it is: vllm or sglang.")
+@click.option("--container", is_flag=True, help="Say what to type to have it as a container: vllm or sglang.")
 @click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first: vllm or sglang.")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
 @click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
@@ -116,6 +117,7 @@ def command(
     api_key: str | None,
     ollama_host: str | None,
     server: str | None,
+    container: bool,
     file: Path | None,
     gpu: str | None,
     memory: str | None,
@@ -142,6 +144,7 @@ def command(
         raise UsageError(f"unexpected argument {extra[0]!r}", hint="flags for the runtime go after `--`")
     backend = elsewhere.backend_at(backend, ollama_host)
     elsewhere.server_at(backend, server)
+    elsewhere.check_container(backend, server, asked=container)
     elsewhere.check_port(backend, port)
     elsewhere.offer_to_serve(backend)
     order = Order(
@@ -166,12 +169,15 @@ def command(
         api_key=api_key or None,
         extra=extra,
         hosts=parse_hosts(hosts),
+        container=container,
     )
     with busy(LOOKING):
-        setup = launching.configure(order, strict=not dry_run)
+        setup = launching.configure(order, strict=not (dry_run or container))
     if dry_run:
         _show_plan(setup, as_json=as_json)
         return
+    if container:
+        raise _not_started(setup)
     runner = usable(setup.backend)
     fetch(setup)
     for line in _other_hosts(starting.planned(runner, setup)):
@@ -392,6 +398,19 @@ def _show_plan(setup: Setup, *, as_json: bool) -> None:
         click.echo("# the same as calls of its API:")
         for call in plan.requests:
             click.echo(" ".join(["#", call["method"], call["url"], call.get("body", "")]).rstrip())
+
+
+def _not_started(setup: Setup) -> NoBackend:
+    """A container is planned, and started by whoever types it; its server can be used then."""
+    port = setup.options.port or sessions.free_port()
+    plan = starting.planned(load(setup.backend), setup, port=port)
+    image = setup.options.container
+    fetched = "" if image is None or image.here else f"; {image.image} is fetched then"
+    return NoBackend(
+        f"a container is not started by advisor: type it{fetched}",
+        hint=f"then: advisor launch --backend {setup.backend} --server 127.0.0.1:{port}",
+        command=plan.command,
+    )
 
 
 def _other_hosts(plan: LaunchPlan) -> list[str]:
