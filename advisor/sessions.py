@@ -37,7 +37,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     While it is `starting`, the process is the advisor that starts it, and the server from when there is one; `starter`
     is that advisor, as `pid:birth`. `stopping`: it was told to end. `group`: all the processes that the server
-    consisted of when it began to answer, as `pid:birth`.
+    consisted of when it began to answer, as `pid:birth`. `command`: what starts it again, typed in any folder; empty
+    where that is not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""
     starter: str = ""
     group: tuple[str, ...] = ()
+    command: str = ""
 
     @property
     def spawned(self) -> bool:
@@ -198,13 +200,14 @@ def _starter_lives(session: Session) -> bool:
 # ---- Changing
 
 
-def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
+def claim(name: str, plan: LaunchPlan, *, port: int = 0, command: str = "") -> Session:
     """Enter a session that is about to start, under a name and with a port that nobody else has. Dead ones are cleared
     away.
 
     Args:
         name: what to call it; a number is added where it is taken.
         port: the one asked for, 0 for a free one.
+        command: what starts it again.
 
     Raises:
         RuntimeFailed: the port asked for is taken.
@@ -226,6 +229,7 @@ def claim(name: str, plan: LaunchPlan, *, port: int = 0) -> Session:
             draft_tokens=plan.model.draft_tokens,
             context_tokens=plan.model.context_tokens,
             detached=plan.options.detached,
+            command=command,
         )
         _write(session)
     return session

@@ -73,6 +73,8 @@ class Wizard(App[Argv]):
     trouble: reactive[AdvisorError | None] = reactive(None)
     live: reactive[Live | None] = reactive(None)
     """What runs and is talked to."""
+    sessions: reactive[tuple[Session, ...]] = reactive(())
+    """What ran when the first step was last shown."""
     calibration_offered: reactive[bool] = reactive(False)
 
     def __init__(
@@ -92,8 +94,6 @@ class Wizard(App[Argv]):
         self.detected: Machine | None = None
         self.errand: Errand | None = None
         """What the summary shows and may be started; None while something is in the way."""
-        self.sessions: tuple[Session, ...] = ()
-        """What ran when the first step was last shown."""
         self.started: Start | None = None
         """The last start, under way or over."""
         self.asked = ""
@@ -196,7 +196,7 @@ class Wizard(App[Argv]):
         """To a step: back where it is open already, on otherwise."""
         if not self.may_go(step):
             return
-        if step == "chat" and self.live is None:
+        if step in ("trial", "chat") and self.live is None:
             self.join(self.talkable[0])
         while len(self.screen_stack) > 1 and not isinstance(self.screen, Step):
             self.pop_screen()
@@ -212,7 +212,7 @@ class Wizard(App[Argv]):
         if step == "start":
             return self.errand is not None
         if step in ("trial", "chat"):
-            return self.live is not None or (step == "chat" and bool(self.talkable))
+            return self.live is not None or bool(self.talkable)
         return step in ("answer", "backend") or self.answer is not None
 
     def action_machine(self) -> None:
@@ -310,16 +310,53 @@ class Wizard(App[Argv]):
                 made.apply()
                 self.refresh_bindings()
 
-        made = self.tryout = Tryout(live, each_s=self.services.each_s, then=lambda: self.call_later(concluded))
+        made = self.tryout = Tryout(
+            live,
+            configure=self.services.configure,
+            each_s=self.services.each_s,
+            then=lambda: self.call_later(concluded),
+        )
         made.begin()
 
     def join(self, session: Session) -> None:
-        """Talk to what ran before."""
+        """Turn to what ran before; what was talked to until now goes on running."""
         from advisor.tui.live import Live  # noqa: PLC0415
         from backends.base import load  # noqa: PLC0415
 
+        if self.live is not None and self.live.session.since == session.since:
+            return
+        if self.tryout is not None:
+            self.tryout.cancel()
         self.tryout = None
         self.live = Live(session=session, backend=load(session.backend))
+
+    def visit(self, session: Session) -> None:
+        """Ask what is wanted of a session, and do it."""
+        from advisor.tui.screens.visit import Visit  # noqa: PLC0415
+
+        def chosen(what: str | None) -> None:
+            if what == "stop":
+                self.stop(session)
+            elif what is not None:
+                self.join(session)
+                self.action_go(what)
+
+        if isinstance(self.screen, Step):
+            self.push_screen(Visit(session), chosen)
+
+    def stop(self, session: Session) -> None:
+        """Stop a session, whoever started it."""
+        if self.live is not None and self.live.session.since == session.since:
+            self.action_end()
+            return
+        from advisor import sessions  # noqa: PLC0415
+
+        background(self, functools.partial(sessions.end, session), lambda _: self.forget(session), group="stop")
+
+    def forget(self, session: Session) -> None:
+        """It has ended."""
+        self.sessions = tuple(one for one in self.sessions if one.name != session.name)
+        self.notify(f"{session.name} was stopped", markup=False)
 
     def end(self, then: Callable[[], object] = lambda: None) -> None:
         """Stop what runs, in the background; `then` is called when it is gone."""
@@ -333,22 +370,26 @@ class Wizard(App[Argv]):
 
         def gone(_: object) -> None:
             self.live = None
-            self.sessions = tuple(one for one in self.sessions if one.name != live.session.name)
-            self.notify(f"{live.session.name} was stopped", markup=False)
+            self.forget(live.session)
             then()
 
         background(self, functools.partial(sessions.end, live.session, live.backend), gone, group="end")
 
     def restart(self) -> None:
         """Start again what was lost, and go on with the conversation."""
-        if self.live is not None:
-            self.resumed = self.live.talk.said
+        from advisor.tui.errand import repeated  # noqa: PLC0415
 
-            def anew() -> None:
-                self.action_go("answer")
-                self.action_go("start")
+        if self.live is None:
+            return
+        self.resumed = self.live.talk.said
+        if self.live.setup is None or self.errand is None:
+            self.errand = repeated(self.live.session.command)
 
-            self.end(then=anew)
+        def anew() -> None:
+            self.action_go("answer")
+            self.action_go("start")
+
+        self.end(then=anew)
 
     def action_end(self) -> None:
         """Stop what runs, and return to the first step."""

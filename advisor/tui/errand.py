@@ -66,6 +66,11 @@ def errand(answer: Answer, world: Services, *, ask: bool = False) -> Errand:
     )
 
 
+def repeated(command: str) -> Errand:
+    """The errand of what ran before: all of it is here."""
+    return Errand(files=(), missing=0, free=0, folder="", licence="", command=command)
+
+
 def wanted(answer: Answer) -> tuple[Wanted, ...]:
     """The files of the pick, as the catalogue knows them."""
     from advisor import store  # noqa: PLC0415

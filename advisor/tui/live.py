@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from advisor.order import ADAPTS, Order, Setup, drafts_in
 from advisor.sessions import Session
 from advisor.starting import Proof
@@ -22,7 +24,8 @@ SAME = ("model", "backend", "quant", "context", "drafter", "projector", "force",
 
 @dataclass
 class Live:
-    """A session and all that the wizard knows of it. `setup`: what it was started from; None where it ran before."""
+    """A session and all that the wizard knows of it. `setup`: what it was started from; None where it ran before, and
+    nobody asked yet."""
 
     session: Session
     backend: Backend
@@ -44,6 +47,23 @@ class Live:
     @property
     def expected_tokens_per_s(self) -> float | None:
         return self.setup.expected_tokens_per_s if self.setup else None
+
+    @property
+    def can_begin_again(self) -> bool:
+        """Whether it is known how it was started."""
+        return self.setup is not None or bool(self.session.command)
+
+    @property
+    def untried(self) -> str:
+        """Why its drafter cannot be tried; empty where it can."""
+        if not self.session.drafter:
+            return self.setup.drafter_reason if self.setup else f"{self.session.name} was started without a drafter"
+        if not self.can_begin_again:
+            return f"nothing is known of how {self.session.name} was started"
+        if not self.backend.drafts_per_request and not self.session.detached:
+            # To compare lengths it would have to end, and whoever waits for it would see that.
+            return f"{self.session.name} belongs to the terminal that started it"
+        return ""
 
     @property
     def can_choose_drafts(self) -> bool:
@@ -74,6 +94,17 @@ def order(command: str) -> Order:
         draft_tokens=drafts_in(given["draft_tokens"]),
         port=given["port"] or 0,
         detached=True,
+    )
+
+
+def again(session: Session) -> Order:
+    """What starts a session again as it is: with its port, its key and its draft length."""
+    return msgspec.structs.replace(
+        order(session.command),
+        # A server that was there before keeps its own.
+        port=session.port if session.pid else 0,
+        api_key=session.api_key or None,
+        draft_tokens=session.draft_tokens if session.drafter else 0,
     )
 
 

@@ -28,7 +28,11 @@ def entries(app: Wizard) -> Iterator[SystemCommand]:
         yield SystemCommand(f"Stop {name}", "It ends, and its memory is free again", app.action_end)
     for session in app.talkable:
         if app.live is None or session.name != app.live.session.name:
-            yield SystemCommand(f"Talk to {session.name}", "It runs already", functools.partial(talk, app, session))
+            to = functools.partial(turn_to, app, session)
+            yield SystemCommand(f"Talk to {session.name}", "It runs already", functools.partial(to, "chat"))
+            yield SystemCommand(f"Try {session.name}", "With and without its drafter", functools.partial(to, "trial"))
+            stop = functools.partial(app.stop, session)
+            yield SystemCommand(f"Stop {session.name}", "It ends, and its memory is free again", stop)
     yield SystemCommand("Try the demo", "A tiny Gemma 4 that is here already, with its drafter", app.action_demo)
     for session in app.sessions:
         copy = functools.partial(app.copy, session.base_url)
@@ -37,9 +41,9 @@ def entries(app: Wizard) -> Iterator[SystemCommand]:
     yield SystemCommand("Help", "What the focused part does, and its keys", app.action_help)
 
 
-def talk(app: Wizard, session: Session) -> None:
+def turn_to(app: Wizard, session: Session, step: str) -> None:
     app.join(session)
-    app.action_go("chat")
+    app.action_go(step)
 
 
 def steps(app: Wizard) -> Iterator[SystemCommand]:
@@ -71,7 +75,7 @@ def questions(app: Wizard) -> Iterator[SystemCommand]:
     for case in catalog.load().use_cases.values():
         if case.id != app.choice.use_case:
             take = functools.partial(app.choose, use_case=case.id)
-            yield SystemCommand(f"For {case.id}", case.summary.capitalize(), take)
+            yield SystemCommand(f"For {case.id}", case.summary[:1].upper() + case.summary[1:], take)
     title, said = ("Without drafter", "Plain decoding") if app.choice.drafter else ("With drafter", "Where it pays")
     yield SystemCommand(title, said, functools.partial(app.choose, drafter=not app.choice.drafter))
     yield SystemCommand("Correct the machine", "Another GPU, less memory, another machine", app.action_machine)

@@ -12,13 +12,13 @@ import msgspec
 
 from advisor import sessions, starting
 from advisor.decision import PLAIN
-from advisor.errors import RuntimeFailed
-from advisor.order import Setup
+from advisor.order import Order, Setup
 from advisor.prompts import Prompt
 from advisor.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
 from advisor.trial_sessions import Own, Running
+from advisor.tui import services
 from advisor.tui.deed import Deed
-from advisor.tui.live import Live
+from advisor.tui.live import Live, again
 
 if TYPE_CHECKING:
     from advisor.trial_document import KindPart
@@ -43,13 +43,22 @@ class Tryout(Deed):
     """One short trial of what runs. A backend that fixes the length at the start is ended, tried, and started again.
 
     Args:
-        live: what runs; `setup` is known.
+        live: what runs; how it was started is known.
+        configure: makes a setup of an order, where there is none yet.
         each_s: seconds for each kind and length, at most.
     """
 
-    def __init__(self, live: Live, *, each_s: float = EACH_S, then: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        live: Live,
+        *,
+        configure: Callable[[Order], Setup] = services.configure,
+        each_s: float = EACH_S,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(then)
         self.live = live
+        self._configure = configure
         self.stage = "starting"
         self.now: Now | None = None
         self.samples: tuple[Sample, ...] = ()
@@ -79,10 +88,13 @@ class Tryout(Deed):
 
     @property
     def setup(self) -> Setup:
+        """What runs was started from. Blocks where that is found out first: headers are read.
+
+        Raises:
+            AdvisorError: it cannot be found out.
+        """
         if self.live.setup is None:
-            raise RuntimeFailed(
-                "nothing is known of how this was started", command=f"advisor trial {self.live.session.name} --quick"
-            )
+            self.live.setup = self._configure(again(self.live.session))
         return self.live.setup
 
     @property

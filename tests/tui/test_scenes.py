@@ -10,7 +10,6 @@ import pytest
 from textual.pilot import Pilot
 
 from advisor.tui.app import Wizard
-from advisor.tui.live import Live
 from advisor.tui.step import Step
 from tests.tui.drive import drive, press, send, settled, step, text
 from tests.tui.scenes import MACHINE, SCENES, live
@@ -91,25 +90,9 @@ def test_nothing_is_cut_between_the_sizes(scene: str) -> None:
             await settled(pilot)
             shown = text(app)
             assert "…" not in shown, width
+            assert not [one for one in app.screen.query("*") if one.show_horizontal_scrollbar], width
             assert "Quit" in shown.splitlines()[-1]
             assert "palette" in shown.splitlines()[-1]
-        app.live = None
-
-    drive(wizard(MACHINE), script)
-
-
-def test_what_runs_is_no_more_than_its_session() -> None:
-    """A session that ran before the wizard can be talked to; it cannot be tried, because its files are not known."""
-    found = live()
-    joined = Live(session=found.session, backend=found.backend)
-
-    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        app.live = joined
-        app.action_go("trial")
-        await settled(pilot)
-        assert "was started before the wizard" in text(app)
-        await press(pilot, "enter")
-        assert step(app) == "chat"
         app.live = None
 
     drive(wizard(MACHINE), script)

@@ -49,7 +49,7 @@ def test_both_sides_are_asked_in_turn() -> None:
         assert step(app) == "trial"
         await over(app, pilot)
         shown = text(app)
-        for word in ("Code", "Questions", "Story", "plain", "drafted", "86 71 55 %"):
+        for word in ("Code", "Questions", "Story", "plain", "drafted", "86 %", "71 %", "55 %"):
             assert word in shown
         assert {one["draft_tokens"] for one in backend.asked} == {0, 3}
         assert app.tryout is not None and len(app.tryout.samples) >= 6

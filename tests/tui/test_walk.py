@@ -88,7 +88,7 @@ def test_every_step_by_mouse() -> None:
 
 def test_tune_changes_the_answer_and_the_line() -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        await press(pilot, "t", "right", "tab", "right", "right", "right", "tab", "right")
+        await press(pilot, "t", "right", "tab", "home", "right", "right", "tab", "right")
         assert app.choice.line == "advisor recommend --use-case coding --context 8192 --prefer quality"
         assert "advisor recommend --use-case coding" in text(app)
         assert app.answer is not None

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Button, Label
+from textual.widgets import Button, Label, OptionList
 
 from advisor.errors import AdvisorError
 from advisor.machine import Machine
@@ -17,10 +17,11 @@ from advisor.tui import words
 from advisor.tui.background import background
 from advisor.tui.state import Answer, Choice
 from advisor.tui.step import BACKEND, MACHINE, TUNE, Step
-from advisor.tui.widgets.facts import Facts, listed
+from advisor.tui.widgets.facts import Facts
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.machine_panel import MachinePanel
 from advisor.tui.widgets.pick_panel import PickPanel
+from advisor.tui.widgets.session_list import SessionList
 
 if TYPE_CHECKING:
     from advisor.sessions import Session
@@ -64,7 +65,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
         with Vertical(id="machine", classes="section"):
             yield Label("This machine", classes="title", id="origin")
             yield MachinePanel()
-            yield Facts(id="sessions")
+            yield SessionList()
             yield Offer()
         yield PickPanel()
 
@@ -78,6 +79,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
     def on_mount(self) -> None:
         super().on_mount()
         self.watch(self.app, "calibration_offered", self.offer)
+        self.watch(self.app, "sessions", self.list_sessions)
 
     def offer(self, worth_it: bool) -> None:
         """A calibration, where it was neither done nor declined."""
@@ -98,8 +100,14 @@ Is the machine not what it says? `m` corrects it, or takes another one.
 
     def show_sessions(self, found: Sequence[Session]) -> None:
         self.wizard.sessions = tuple(found)
-        running = [f"{one.model} on {one.backend}, {one.base_url or one.status}" for one in found]
-        self.query_one("#sessions", Facts).facts = tuple(listed("Running", running))
+
+    def list_sessions(self, found: Sequence[Session]) -> None:
+        if self.is_open:
+            self.query_one(SessionList).show(found)
+            self.refresh_bindings()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.wizard.visit(self.wizard.sessions[event.option_index])
 
     def show(self, answer: Answer) -> None:
         self.line = answer.choice.line

@@ -123,7 +123,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         """Draft lengths and temperatures, those that can be chosen."""
         drafts, temperature = self.query_one("#drafts", Stepper), self.query_one("#temperature", Stepper)
         drafts.display = live.can_choose_drafts
-        names = {ADAPTS: "as pays", 0: "none"}
+        names = {ADAPTS: "as many as pay", 0: "none"}
         choices = [Choosable[object](length, names.get(length, str(length)), "") for length in LENGTHS]
         drafts.offer(choices, live.talk.drafts)
         known = sorted({*TEMPERATURES, live.talk.temperature})
@@ -294,8 +294,8 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         self.dead = not sessions.is_alive(live.session)
         if self.dead:
             forward = self.query_one(Forward)
-            forward.label = "Start again" if live.setup is not None else "Send"
-            forward.disabled = live.setup is None
+            forward.label = "Start again" if live.can_begin_again else "Send"
+            forward.disabled = not live.can_begin_again
             forward.refresh(layout=True)
             self.notify(error.message, title=f"{live.session.name} is gone", severity="error", markup=False)
         self.draw()

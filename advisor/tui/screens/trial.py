@@ -67,7 +67,7 @@ any time; what was measured until then counts.
         if live is None:
             return
         self.line = f"advisor trial {live.session.name} --quick"
-        if not live.session.drafter or live.setup is None:
+        if live.untried:
             self.refuse(live)
         elif self.wizard.tryout is None:
             self.action_again()
@@ -76,9 +76,8 @@ any time; what was measured until then counts.
 
     def refuse(self, live: Live) -> None:
         """There is nothing to compare."""
-        why = live.setup.drafter_reason if live.setup else f"{live.session.name} was started before the wizard"
         self.query_one("#headline", Label).update("Nothing to try")
-        self.query_one("#facts", Facts).facts = (("Because", why),)
+        self.query_one("#facts", Facts).facts = (("Because", live.untried),)
         self.query_one("#cancel", Button).disabled = True
         self.query_one(Forward).label = "Chat"
         self.refused = True
@@ -88,7 +87,7 @@ any time; what was measured until then counts.
     def action_again(self) -> None:
         """Measure once more."""
         live, before = self.wizard.live, self.wizard.tryout
-        if live is None or live.setup is None or (before is not None and not before.over):
+        if live is None or live.untried or (before is not None and not before.over):
             return
         self.refused = False
         self.wizard.try_out(live)
