@@ -42,6 +42,7 @@ RESTART = 0.012
 CUT = 2.5
 """Deviations beyond so many standard deviations are pauses of the machine, and count as this many."""
 ROUNDS = 12
+LEAST_UNEXPLAINED = 0.01
 LEAST_NOISE, UNKNOWN_NOISE = 0.002, 0.5
 FEW = 6
 """Degrees of freedom below which the noise within cells is hardly known."""
@@ -279,6 +280,8 @@ def fitted(times: Array, there: npt.NDArray[np.bool_]) -> Fit:
     )
     spread = np.linalg.pinv(matrix, hermitian=True)
     freedom = _freedom(there)
+    share = _unexplained(weights, spread)
+    told = share > LEAST_UNEXPLAINED
     cut = np.where(there, times, 0.0)
     for _ in range(ROUNDS):
         centred = (cut - cut.sum(axis=2, keepdims=True) / in_block) * weights
@@ -286,9 +289,9 @@ def fitted(times: Array, there: npt.NDArray[np.bool_]) -> Fit:
         blocks = ((cut - effects[:, None, :]) * weights).sum(axis=2, keepdims=True) / in_block
         fit = effects[:, None, :] + blocks
         left = np.where(there, times - fit, 0.0)
-        if freedom <= 0:
+        if freedom <= 0 or not told.any():
             return Fit(effects, spread, UNKNOWN_NOISE, 0.0, np.zeros(effects.shape, dtype=bool), UNKNOWN_NOISE)
-        usual = float(np.median(np.abs(left[there]))) * 1.4826 * (weights.sum() / freedom) ** 0.5
+        usual = float(np.median(np.abs(left[told]) / share[told] ** 0.5)) * 1.4826
         scale = max(usual, LEAST_NOISE)
         kept = np.clip(left, -CUT * scale, CUT * scale)
         cut = np.where(there, fit + kept, 0.0)
@@ -296,6 +299,17 @@ def fitted(times: Array, there: npt.NDArray[np.bool_]) -> Fit:
     raw = max(float(((left**2).sum() / freedom) ** 0.5), noise)
     far = (np.abs(left) > SUSPECT * scale).any(axis=1) & (there.sum(axis=1) < WITNESSES)
     return Fit(effects, spread, noise, freedom, far, raw)
+
+
+def _unexplained(weights: Array, spread: Array) -> Array:
+    """Of each time, the share of its noise that is left when effects and blocks are taken out (one less its leverage):
+    none of a length that was asked once in its cell. What was explained away by fitting says nothing of the noise."""
+    count = np.maximum(weights.sum(axis=2, keepdims=True), 1)
+    mean = weights / count
+    through = np.einsum("kac,kbc->kba", spread, mean)
+    own = np.einsum("kaa->ka", spread)[:, None, :]
+    block = np.einsum("kba,kba->kb", through, mean)[:, :, None]
+    return np.asarray(weights * (1 - 1 / count - own + 2 * through - block), dtype=np.float64)
 
 
 def _freedom(there: npt.NDArray[np.bool_]) -> float:
