@@ -32,12 +32,13 @@ def verified(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:
 
 def greedy(drafted: Sequence[int], logits: Logits) -> list[int]:
     """The tokens of plain greedy decoding: the agreeing prefix of `drafted`, then the target's own."""
-    tokens: list[int] = []
-    for row, guess in zip(logits, drafted, strict=False):
-        tokens.append(int(row.argmax()))
-        if tokens[-1] != guess:
-            return tokens
-    return tokens if len(tokens) == len(logits) else [*tokens, int(logits[len(drafted)].argmax())]
+    if len(logits) == 1:
+        return [int(logits.argmax())]
+    tokens: list[int] = logits.argmax(axis=1).tolist()
+    for place, guess in enumerate(drafted):
+        if tokens[place] != guess:
+            return tokens[: place + 1]
+    return tokens
 
 
 def sampled(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:

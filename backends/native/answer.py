@@ -12,6 +12,9 @@ from backends.native.tally import Tally, Timings
 from backends.native.text import Form, Piece, Reader
 from backends.native.tools import Call
 
+PAUSE = 0.01
+"""Seconds between two pieces at least: nobody reads faster, and each costs a moment of a core that could decode."""
+
 
 class Job(NamedTuple):
     """What is to be answered. `prompt`: tokens; `max_tokens` None: what fits; `form`: what to look for.
@@ -48,9 +51,10 @@ def answer(
     """
     reader, tally = Reader(job.form), tally or Tally()
     reason = "length"
-    piece, end = engine.target.model.piece, engine.end
+    piece, end, watches = engine.target.model.piece, engine.end, reader.watches
     began = time.perf_counter()
-    first = began
+    first, read = began, 0.0
+    unread: list[int] = []
     rounds = engine.generate(
         job.prompt,
         draft_tokens=job.draft_tokens,
@@ -67,13 +71,18 @@ def answer(
         tally.add(found)
         if found.tokens[-1] in end:
             reason = "stop"
-        yield from reader.feed(b"".join(map(piece, found.tokens)))
+        unread += found.tokens
+        if now - read < PAUSE and not watches:
+            continue
+        read = now
+        yield from reader.feed(b"".join(map(piece, unread)))
+        unread.clear()
         if reader.stopped:
             reason = "stop"
             break
     if reason == "length" and stopped():
         reason = "cancelled"
-    yield from reader.feed(b"", final=True)
+    yield from reader.feed(b"".join(map(piece, unread)), final=True)
     if reader.calls and reason == "stop":
         reason = "tool_calls"
     drafts = job.draft_tokens if engine.has_drafter else 0

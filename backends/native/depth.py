@@ -34,6 +34,8 @@ AHEAD = 8
 """Guesses that a draft looks ahead: twice the rows that kernels take together."""
 CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
 """Bounds of the classes of a drafter's confidence."""
+RELIABLE = 0.97
+"""Share of right guesses from which on nobody asks the drafter how sure it is: a sixth of its step for a small one."""
 MATCHES = (3, 4, 5, 8, 16)
 """Bounds of the classes of a repeated passage: tokens that it has in common so far."""
 MATCH_PRIORS = (0.4, 0.65, 0.7, 0.8, 0.9, 0.95)
@@ -50,8 +52,10 @@ PROBING = 0.01
 class Pace(Protocol):
     """Asked while a draft is made."""
 
-    unsure: bool
-    """Whether it wants to know how sure the drafter is; to find out costs a moment."""
+    @property
+    def unsure(self) -> bool:
+        """Whether it wants to know how sure the drafter is; to find out costs a moment."""
+        ...
 
     def goes_on(self) -> bool:
         """Whether one more step of the drafter is worth its time."""
@@ -222,6 +226,8 @@ class Depth:
 
     def _pass(self) -> None:
         """Count the plain rounds that were not worth a moment each."""
+        if not self._plain:
+            return
         left = FORGET**self._plain
         rounds, self._plain = (1 - left) / (1 - FORGET), 0
         self._tokens = left * self._tokens + rounds
@@ -272,8 +278,6 @@ class Depth:
 class Adaptive:
     """Draws a draft out while that pays."""
 
-    unsure = True
-
     def __init__(self, depth: Depth, most: int) -> None:
         self._depth, self._most = depth, most
         self._reached = 1.0
@@ -285,6 +289,11 @@ class Adaptive:
         """The first guess does not promise enough to be verified. It is compared: what is believed may be wrong."""
         self.refused: float | None = None
         self.steps = 0
+
+    @property
+    def unsure(self) -> bool:
+        """Whether to ask how sure the drafter is: not where its guesses are right nearly always."""
+        return self._depth.places[len(self.taken)] < RELIABLE
 
     def goes_on(self) -> bool:
         guesses = len(self.taken)

@@ -230,13 +230,13 @@ class Engine:
         decoded = time.perf_counter()
         tokens = verified(plan.draft, logits, sampler)
         sampled = time.perf_counter()
-        for index, found in enumerate(tokens):
-            if found in self.end:
-                tokens = tokens[: index + 1]
-                break
-        right = sum(a == b for a, b in zip(tokens, plan.draft.tokens, strict=False))
+        if not self.end.isdisjoint(tokens):
+            tokens = tokens[: next(index for index, found in enumerate(tokens) if found in self.end) + 1]
+        # All but the last agree with the draft; the last may.
+        last = len(tokens) - 1
+        right = last + (tokens[last : last + 1] == plan.draft.tokens[last : last + 1])
         accepted = min(right, len(guesses))
-        target.keep(position + min(accepted, len(tokens) - 1) + 1)
+        target.keep(position + min(accepted, last) + 1)
         if wanted == AUTO:
             self._learn(plan, tokens, right, drafted - began, time.perf_counter() - drafted)
         ended = time.perf_counter()

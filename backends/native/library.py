@@ -11,7 +11,7 @@ import ctypes
 import functools
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -98,6 +98,14 @@ def _keep(level: int, text: bytes, _data: int) -> None:
         line = text.decode("utf-8", errors="replace").rstrip()
         log.append(line)
         print(line, file=sys.stderr, flush=True)
+
+
+def address(function: Any, *more: Any) -> Callable[..., int | None]:
+    """A function of a context that gives a pointer, as one that gives a number: ctypes' own pointers cost more than
+    what is done with them."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, *more)
+    found: Callable[..., int | None] = ctypes.cast(function, kind)
+    return found
 
 
 def build() -> dict[str, Any]:
@@ -290,11 +298,11 @@ class Context:
         self._memory = lib.llama_get_memory(self.handle)
         self.window = int(lib.llama_model_n_swa(model.handle))
         """Tokens that the sliding layers see; 0 where none slides."""
-        self._views: dict[tuple[int, int, int], npt.NDArray[np.float32]] = {}
-        self._decode, self._get_logits = lib.llama_decode, lib.llama_get_logits
+        self._views: dict[tuple[int | None, tuple[int, ...]], npt.NDArray[np.float32]] = {}
+        self._decode, self._get_logits = lib.llama_decode, address(lib.llama_get_logits)
         if hidden:
             extension().llama_set_embeddings_nextn(self.handle, True, True)
-            self._get_hidden = extension().llama_get_embeddings_nextn_ith
+            self._get_hidden = address(extension().llama_get_embeddings_nextn_ith, ctypes.c_int32)
 
     def decode(self, batch: Batch) -> None:
         """Run the rows of `batch`.
@@ -311,23 +319,22 @@ class Context:
 
     def logits(self, rows: int) -> Logits:
         """Scores of the wanted rows of the last decode, shape [rows, vocabulary]."""
-        return self._view(self._get_logits(self.handle), rows, self.model.size)
+        return self._view(self._get_logits(self.handle), (rows, self.model.size))
 
     def hidden(self, row: int) -> Hidden:
         """The state of wanted row `row` of the last decode, shape [width]."""
-        state: Hidden = self._view(self._get_hidden(self.handle, row), 1, self.model.width_out)[0]
-        return state
+        return self._view(self._get_hidden(self.handle, row), (self.model.width_out,))
 
-    def _view(self, pointer: Any, rows: int, columns: int) -> npt.NDArray[np.float32]:
+    def _view(self, at: int | None, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         # Making a view costs more than a small argmax, and llama.cpp hands out the same few addresses: keep them.
-        if not pointer:
-            raise RuntimeFailed(f"llama.cpp gave no output: {reason()}")
-        key = (ctypes.addressof(pointer.contents), rows, columns)
-        found = self._views.get(key)
+        found = self._views.get((at, shape))
         if found is None:
+            if not at:
+                raise RuntimeFailed(f"llama.cpp gave no output: {reason()}")
             if len(self._views) > 64:  # noqa: PLR2004 - a handful is normal
                 self._views.clear()
-            found = self._views[key] = np.ctypeslib.as_array(pointer, (rows, columns))
+            pointer = ctypes.cast(at, ctypes.POINTER(ctypes.c_float))
+            found = self._views[at, shape] = np.ctypeslib.as_array(pointer, shape)
         return found
 
     def use_threads(self, count: int) -> None:

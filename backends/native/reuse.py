@@ -18,7 +18,6 @@ import psutil
 
 from backends.native.library import Context
 
-Tokens = npt.NDArray[np.int32]
 TAIL = 16
 """Tokens at a prompt's end that the next turn may spell otherwise."""
 MOST = 4
@@ -35,11 +34,10 @@ class Checkpoint(NamedTuple):
     cells: npt.NDArray[np.uint8]
 
 
-def common(cached: Tokens, prompt: Sequence[int]) -> int:
+def common(cached: Sequence[int], prompt: Sequence[int]) -> int:
     """How many tokens at the beginning of both are the same."""
-    count = min(len(cached), len(prompt))
-    differ = np.nonzero(cached[:count] != np.asarray(prompt[:count], np.int32))[0]
-    return int(differ[0]) if len(differ) else count
+    pairs = zip(cached, prompt, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(cached), len(prompt)))
 
 
 class Reuse:
@@ -55,7 +53,7 @@ class Reuse:
         self._context = context
         self._most_bytes = most_bytes
 
-    def back(self, cached: Tokens, prompt: Sequence[int]) -> int:
+    def back(self, cached: Sequence[int], prompt: Sequence[int]) -> int:
         """Make the cache hold as much of `prompt` as it can; returns how many tokens, at most all but the last."""
         wanted = min(common(cached, prompt), len(prompt) - 1)
         self.checkpoints = [point for point in self.checkpoints if point.length <= wanted]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
-from backends.native.answer import Final, Job, answer
+from backends.native.answer import PAUSE, Final, Job, answer
 from backends.native.decoder import Decoder
 from backends.native.depth import AUTO
 from backends.native.prompt import Prompt
@@ -26,8 +26,6 @@ from backends.native.text import Piece, merged
 from backends.native.tools import Call
 
 Event = Piece | Call | Final | AdvisorError
-PAUSE = 0.01
-"""Seconds between two pieces at least: nobody reads faster, and each costs a moment of a core that could decode."""
 QUEUE = 32
 """Requests that may wait, where nobody says otherwise."""
 LONGEST_RETRY = 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from advisor.machine import Record
 from backends.native.engine import Round
 
@@ -29,37 +31,38 @@ class Timings(Record, frozen=True, kw_only=True):
     draft_lengths: tuple[int, ...] = ()
 
 
+def count(rounds: list[int], size: int, more: int = 1) -> None:
+    """`more` rounds of this size."""
+    if size >= len(rounds):
+        rounds += [0] * (size + 1 - len(rounds))
+    rounds[size] += more
+
+
+def beyond(rounds: list[int]) -> list[int]:
+    """How many rounds were larger than each size."""
+    return list(accumulate(reversed(rounds[1:])))[::-1]
+
+
 class Tally:
     """Adds up rounds."""
 
     def __init__(self) -> None:
         self.tokens = self.drafted = self.accepted = 0
-        self.rounds = 0
         self.lengths: list[int] = []
         """Rounds by the length of their draft, after the first token, which needs none."""
+        self.hits: list[int] = []
+        """Rounds by how many of their guesses were right."""
         self.seconds = 0.0
         """Spent decoding, without prompts."""
-        self.offered: list[int] = []
-        self.right: list[int] = []
-        """Per position of a draft: how often offered, how often right."""
 
     def add(self, found: Round) -> None:
+        drafted, accepted = found.drafted, found.accepted
+        if self.tokens:
+            count(self.lengths, drafted)
+            count(self.hits, accepted)
+            self.drafted += drafted
+            self.accepted += accepted
         self.tokens += len(found.tokens)
-        if self.tokens > len(found.tokens):
-            self._count(found.drafted)
-        self.drafted += found.drafted
-        self.accepted += found.accepted
-        missing = found.drafted - len(self.offered)
-        self.offered += [0] * missing
-        self.right += [0] * missing
-        for position in range(found.drafted):
-            self.offered[position] += 1
-        for position in range(found.accepted):
-            self.right[position] += 1
-
-    def _count(self, drafted: int, rounds: int = 1) -> None:
-        self.lengths += [0] * (drafted + 1 - len(self.lengths))
-        self.lengths[drafted] += rounds
 
     def merge(self, other: Tally) -> None:
         """Add a request to a server's tally."""
@@ -67,14 +70,20 @@ class Tally:
         self.drafted += other.drafted
         self.accepted += other.accepted
         self.seconds += other.seconds
-        for drafted, rounds in enumerate(other.lengths):
-            self._count(drafted, rounds)
-        missing = len(other.offered) - len(self.offered)
-        self.offered += [0] * missing
-        self.right += [0] * missing
-        for position, (offered, right) in enumerate(zip(other.offered, other.right, strict=True)):
-            self.offered[position] += offered
-            self.right[position] += right
+        for mine, more in ((self.lengths, other.lengths), (self.hits, other.hits)):
+            for size, rounds in enumerate(more):
+                count(mine, size, rounds)
+
+    @property
+    def offered(self) -> list[int]:
+        """How often a token was guessed at each position of a draft."""
+        return beyond(self.lengths)
+
+    @property
+    def right(self) -> list[int]:
+        """How often that guess was right, and all before it."""
+        found = beyond(self.hits)
+        return found + [0] * (len(self.lengths) - 1 - len(found))
 
     @property
     def accepted_per_position(self) -> tuple[float, ...]:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from backends.native.library import Batch, Context, ContextFull, Hidden, Logits, Model
-from backends.native.reuse import Reuse, Tokens
+from backends.native.reuse import Reuse
 from backends.native.threads import Threads
 
 MICRO_BATCH = 512
@@ -46,14 +44,18 @@ class Target:
             threads=threads,
             hidden=drafter,
         )
-        self.length = 0
-        """Tokens in the cache."""
+        self.tokens: list[int] = []
+        """In the cache."""
         self.cached = 0
         """Tokens of the last prompt that were in the cache already."""
         self.reuse = Reuse(self.context)
-        self._tokens: Tokens = np.zeros(self.context.tokens, np.int32)
         self.threads = Threads(threads)
         self._batch = Batch(max(micro_batch, MAX_DRAFT + 1))
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return len(self.tokens)
 
     @property
     def room(self) -> int:
@@ -78,7 +80,7 @@ class Target:
                 hint="shorten the prompt or ask for a longer context",
             )
         if reuse:
-            self.length = self.reuse.back(self._tokens[: self.length], tokens)
+            del self.tokens[self.reuse.back(self.tokens, tokens) :]
         else:
             self._empty()
         self.cached = self.length
@@ -96,7 +98,7 @@ class Target:
     def _empty(self) -> None:
         self.context.clear()
         self.reuse.checkpoints.clear()
-        self.length = 0
+        self.tokens.clear()
 
     def step(self, tokens: Sequence[int], rows: int = 0) -> Logits:
         """Append `tokens`; scores after each of them, shape [len(tokens), vocabulary].
@@ -113,10 +115,9 @@ class Target:
         return logits
 
     def _decode(self, tokens: Sequence[int], *, all_wanted: bool) -> None:
-        self._batch.fill(tokens, self.length, all_wanted=all_wanted)
+        self._batch.fill(tokens, len(self.tokens), all_wanted=all_wanted)
         self.context.decode(self._batch)
-        self._tokens[self.length : self.length + len(tokens)] = tokens
-        self.length += len(tokens)
+        self.tokens += tokens
 
     def hidden(self, row: int) -> Hidden:
         """The state after wanted row `row` of the last decode, shape [width]; -1 is the last."""
@@ -124,9 +125,9 @@ class Target:
 
     def keep(self, length: int) -> None:
         """Drop what is in the cache beyond `length` tokens."""
-        if length < self.length:
+        if length < len(self.tokens):
             self.context.keep(length)
-            self.length = length
+            del self.tokens[length:]
 
     def close(self) -> None:
         self.context.close()

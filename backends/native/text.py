@@ -77,6 +77,11 @@ class Reader:
         """The call that is being read."""
         self._waiting = form.begun
 
+    @property
+    def watches(self) -> bool:
+        """Whether the text may end the answer, so that no token may wait before it becomes text."""
+        return bool(self._stops) or self._form.one_call
+
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[Piece | Call]:
         """What `data` completes; nothing once `stopped`."""
         if self.stopped:
