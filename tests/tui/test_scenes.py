@@ -10,57 +10,11 @@ import pytest
 from textual.pilot import Pilot
 
 from advisor.tui.app import Wizard
-from advisor.tui.step import Step
-from tests.tui.drive import drive, press, send, settled, step, text
-from tests.tui.scenes import MACHINE, SCENES, live
+from tests.tui.drive import drive, settled, text
+from tests.tui.scenes import MACHINE, SCENES
 from tests.tui.world import wizard
 
 FULL = os.environ.get("ADVISOR_FULL") == "1"
-PLACES = ("start", "trial", "chat")
-PRESSES = 2000 if FULL else 30
-KEYS = [
-    *"abcdefghijklmnoprstuvwxyz0123456789 ,.-?/", "enter", "enter", "escape", "tab", "shift+tab", "up", "down", "left",
-    "right", "home", "end", "pageup", "pagedown", "f1", "ctrl+p", "backspace", "delete", "space", "ctrl+a", "ctrl+u",
-    "ctrl+r", "ctrl+y", "ctrl+t", "ctrl+o", "ctrl+l", "ctrl+j", "ctrl+c",
-]  # fmt: skip
-
-
-async def arrive(app: Wizard, pilot: Pilot[Any], place: str) -> None:
-    """At a step, with something that runs."""
-    if place == "start":
-        await press(pilot, "s", "enter")
-    else:
-        app.live = live()
-        app.action_go(place)
-    await settled(pilot)
-    assert step(app) == place
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_random_keys(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Wizard, "action_quit", quiet)
-    monkeypatch.setattr(Wizard, "exit", lambda self, *_args, **_more: None)
-    monkeypatch.setattr(Wizard, "deliver_screenshot", lambda self, *_args, **_more: None)
-    chance = random.Random(place)
-
-    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        await arrive(app, pilot, place)
-        for count in range(PRESSES):
-            send(app, chance.choice(KEYS))
-            if count % 10 == 0:
-                await settled(pilot)
-            assert app._exception is None
-        await settled(pilot)
-        while not isinstance(app.screen, Step):
-            await press(pilot, "escape")
-        assert text(app).strip()
-        app.settle()
-
-    drive(wizard(MACHINE), script)
-
-
-async def quiet(_app: Wizard) -> None:
-    """In place of leaving."""
 
 
 @pytest.mark.parametrize("scene", ["fetching", "tried", "chat"] if FULL else ["chat"])
