@@ -16,6 +16,8 @@ from advisor.machine import Record
 WIDTH, ROW, LABEL, RIGHT, TOP, BOTTOM = 760, 20, 184, 150, 58, 34
 GAP, EDGE, VALUE = 10, 14, 40
 """Between groups; at the left and the right; of the values' column, right of the bars."""
+WIDEST = 1.5
+"""Times the largest value: intervals beyond are cut off."""
 LONG_TITLE, LONG_LINE = 74, 112
 """Characters beyond which a title becomes smaller, and a line is cut."""
 INK, FAINT, BAR, BEST, LINE = "#1b1f24", "#6b7280", "#9db4d0", "#2f6fb5", "#d4d8de"
@@ -42,7 +44,9 @@ class Group(Record, frozen=True, kw_only=True):
 
 def svg(title: str, subtitle: str, groups: Sequence[Group], *, unit: str, mark: float | None = None) -> str:
     """The chart. `mark`: a value with a line of its own, such as 1.0 for "as fast as plain decoding"."""
-    most = max((bar.high or bar.value for group in groups for bar in group.bars), default=1.0)
+    bars = [bar for group in groups for bar in group.bars]
+    values = max((bar.value for bar in bars), default=1.0)
+    most = min(max((bar.high or bar.value for bar in bars), default=1.0), WIDEST * values)
     step = nice(max(most, mark or 0.0) / TICKS)
     end = step * ceil(max(most, mark or 0.0, step) / step)
     scale = (WIDTH - LABEL - RIGHT) / end
@@ -85,7 +89,7 @@ def drawn(bar: Bar, y: float, scale: float) -> list[str]:
         ),
     ]
     if bar.low is not None and bar.high is not None:
-        low, high = LABEL + bar.low * scale, LABEL + bar.high * scale
+        low, high = (LABEL + min(value * scale, WIDTH - LABEL - RIGHT) for value in (bar.low, bar.high))
         found.append(
             f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8" '
             f'stroke="{INK}" fill="none"/>'

@@ -24,6 +24,7 @@ Cause = Callable[[], AdvisorError]
 CLIENT_ERRORS = range(400, 500)
 LATER = (408, 429)
 """Not the request's fault: too slow, or too many at once."""
+CONNECT_S = 5.0
 KEY = "ADVISOR_API_KEY"
 """The environment's name for the key, for the server and for its clients."""
 
@@ -83,7 +84,7 @@ class Client:
         self._cause = cause or (lambda: RuntimeFailed(f"the server at {base_url} does not answer"))
         # No limit on reading: a long prompt on a slow machine is silent for minutes; a server that dies closes its
         # socket, so nothing waits for the dead.
-        timeout = httpx.Timeout(5, read=None)
+        timeout = httpx.Timeout(CONNECT_S, read=None)
         # Never through a proxy: endpoints are on this machine.
         # Certificates take a while to load; without https there are none to check.
         self._http = httpx.Client(
@@ -102,6 +103,10 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
+
+    def await_at_most(self, seconds: float) -> None:
+        """From now on a server that is silent for so long has failed, though it may still be there."""
+        self._http.timeout = httpx.Timeout(CONNECT_S, read=seconds)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[Text | Done]:
         """Stream the answer to a conversation; `options` are fields of the request, None ones left out. With
@@ -126,6 +131,9 @@ class Client:
                     reply.read()
                     raise _refusal(reply)
                 yield from _events(reply, self.noticed)
+        except httpx.ReadTimeout:
+            silence = f"{self._http.timeout.read or 0:.0f} s"
+            raise RuntimeFailed(f"the server has said nothing for {silence}", hint="its log may say why") from None
         except httpx.HTTPError as error:
             raise self._cause() from error
 

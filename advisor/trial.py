@@ -25,6 +25,8 @@ LONGEST = 8
 USUAL = 3
 FEWEST_TOKENS, MOST_TOKENS = 24, 192
 """Of an answer that is measured."""
+TELLING_TOKENS = 16
+"""Of an answer, from which on its speed means something: several may come at once."""
 READING_S = 60.0
 """Longest that reading the text in front of deep prompts may take; else it is shorter."""
 LEAST_DEPTH = 256
@@ -227,7 +229,11 @@ class Trial:
         if not (first or cells):
             return
         yield Stage(what=f"starting with {length} drafted" if length else "starting without the drafter")
+        begun = time.monotonic()
         with opener.open(length) as session:
+            if number == 0:
+                # Some servers take minutes to start: time would be up before there is anything to compare.
+                self._begun += time.monotonic() - begun
             if first:
                 yield from self._prepare(session, opener, length)
                 cells = list(self.race.cells)
@@ -296,11 +302,14 @@ class Trial:
         return sample
 
     def _whole(self, answered: Answered, prompt: Prompt, length: int) -> float:
-        """Seconds of an answer of the usual length, the whole prompt read."""
+        """Seconds of an answer of the usual length, the whole prompt read. One that is very short has no speed to tell
+        the usual length by: it is taken as it is."""
         first = answered.first_s
         if prompt.deep:  # read from the cache here, but not the first time that somebody asks
             cold = self.reading.get(length != PLAIN) or next(iter(self.reading.values()))
             first = max(first, cold.first_s)
+        if answered.tokens < TELLING_TOKENS:
+            return first + answered.seconds - answered.first_s
         return first + (prompt.answer_tokens - 1) / answered.tokens_per_s
 
     def _noted(self, cell: str, times: Mapping[int, float]) -> Look:

@@ -14,7 +14,7 @@ from advisor.decision import DROP, KEEP, TOLERANCE, Decision, Standing, Verdict
 from advisor.machine import Machine
 from advisor.measurements import FileId, Measurement, build_of, drivers, fingerprint, hardware, identify, now
 from advisor.report import Bytes, Count, Part, Rate
-from advisor.trial import Sample, Trial
+from advisor.trial import ADAPTS, Sample, Trial
 from backends.base import Backend, Model
 
 SCHEMA: Final = "advisor.trial/1"
@@ -180,7 +180,8 @@ def _part(trial: Trial, cell: str | None, found: Decision, samples: Sequence[Sam
         alike=found.alike,
         settled=found.settled,
         lengths=tuple(
-            _length(trial, each, [one for one in samples if one.length == each.length]) for each in found.standings
+            _length(trial, each, [one for one in samples if one.length == each.length])
+            for each in sorted(found.standings, key=lambda one: (one.length == ADAPTS, one.length))
         ),
     )
 

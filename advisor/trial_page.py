@@ -167,7 +167,7 @@ def bar(one: LengthPart, label: str, *, strong: bool) -> Bar:
         value=one.gain,
         low=one.low if known else None,
         high=one.high if known else None,
-        note=f"{one.decode_tokens_per_s or 0:.3g} tok/s",
+        note=f"{one.decode_tokens_per_s or 0:,.0f} tok/s",
         strong=strong,
     )
 

@@ -16,10 +16,12 @@ from advisor.order import Setup
 from advisor.prompts import Prompt
 from advisor.sessions import Session
 from advisor.starting import open_session
-from advisor.trial import ADAPTS, Answered
+from advisor.trial import ADAPTS, TELLING_TOKENS, Answered
 from backends.base import Backend, Endpoint, Stats
 
 AUTO = "auto"
+SILENCE_S = 300.0
+"""Longest that a session may say nothing: five times as long as reading the longest prompt should take."""
 
 
 class Own:
@@ -47,6 +49,7 @@ class Own:
         session = open_session(self._backend, msgspec.structs.replace(self._setup, model=model, options=options))
         try:
             with joined(self._backend, session.endpoint) as client:
+                client.await_at_most(SILENCE_S)
                 yield Asking(self._backend, session.endpoint, client)
         finally:
             sessions.end(session, self._backend)
@@ -65,6 +68,7 @@ class Running:
     @contextlib.contextmanager
     def open(self, length: int) -> Iterator[Asking]:  # noqa: ARG002 - the request says it
         with joined(self._backend, self._session.endpoint) as client:
+            client.await_at_most(SILENCE_S)
             yield Asking(self._backend, self._session.endpoint, client)
 
 
@@ -111,8 +115,10 @@ def _answered(timings: Timings, first: float, whole: float) -> Answered:
         tokens=tokens,
         first_s=first,
         seconds=whole,
-        # The first token belongs to the prompt; an answer of a single one has no speed of its own.
-        tokens_per_s=(tokens - 1) / decoding if tokens > 1 and decoding > 0 else 1 / max(whole, 1e-6),
+        # The first token belongs to the prompt; a very short answer has no speed of its own.
+        tokens_per_s=(tokens - 1) / decoding
+        if tokens >= TELLING_TOKENS and decoding > 0
+        else tokens / max(whole, 1e-6),
         depth_tokens=read + (timings.cache_n or 0),
         read_tokens=read,
         drafted=timings.draft_n or 0,

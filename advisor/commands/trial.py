@@ -96,6 +96,8 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     from advisor.trial_sessions import Own, Running  # noqa: PLC0415
 
     order, session = _running(order)
+    if order.backend is not None:
+        usable(order.backend)  # before anything is looked up for it on the network
     setup = launching.configure(order, measured=False)
     if setup.options.server:
         raise UsageError(

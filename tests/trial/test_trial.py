@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
-from advisor import launching, measurements, sessions
-from advisor.errors import RuntimeFailed
+from advisor import launching, measurements, sessions, trial_sessions
+from advisor.commands.trial import command
+from advisor.errors import NoBackend, RuntimeFailed
+from advisor.machine import Availability
 from advisor.order import Order
-from advisor.trial import ADAPTS, Plan, Sample, Stage, Trial, plan_for
+from advisor.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
 from advisor.trial_document import BUSY
 from advisor.trial_sessions import Own
 from backends.base import load
@@ -26,7 +31,7 @@ from tests.trial import pairs
 
 FULL = bool(os.environ.get("ADVISOR_FULL"))
 """Whether several lengths compete; otherwise the one that tells meets plain decoding."""
-KINDS = ("code", "story", "chat")
+KINDS = ("code", "story")
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +44,10 @@ def always(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return pairs.always_right(tmp_path_factory.mktemp("always"))
 
 
-def tried(pair: Pair, backend: str, lengths: tuple[int, ...], *, seconds: float = 40.0) -> Trial:
-    """A trial on sessions of its own; all of them have ended."""
-    order = Order(model=str(pair.target), drafter=pair.drafter, backend=backend, context=2048)
+def tried(pair: Pair, backend: str, lengths: tuple[int, ...], *, seconds: float = 120.0) -> Trial:
+    """A trial on sessions of its own; all of them have ended. It ends when all is clear, which takes longer beside
+    other work; with one thread, which waits for no other that something else keeps from working, much less so."""
+    order = Order(model=str(pair.target), drafter=pair.drafter, backend=backend, context=2048, threads=1)
     opener = Own(load(backend), launching.configure(order, measured=False))
     plan = Plan(lengths=lengths, kinds=KINDS, depth_tokens=0, passes=12, seconds=seconds, answer_s=0.5, quick=True)
     trial = Trial(plan)
@@ -56,7 +62,7 @@ def tried(pair: Pair, backend: str, lengths: tuple[int, ...], *, seconds: float 
 
 @pytest.mark.engine
 def test_native_drops_a_drafter_that_is_never_right(never: Pair) -> None:
-    trial = tried(never, "native", (0, 1, 3, 6) if FULL else (0, 3))
+    trial = tried(never, "native", (0, 1, 3, 6) if FULL else (0, 6))
     found = trial.decision()
     assert found is not None
     assert (found.verdict, found.length) == ("drop", 0)
@@ -78,7 +84,7 @@ def test_native_keeps_one_that_is_always_right_and_long(always: Pair) -> None:
 
 @pytest.mark.llama_server
 def test_llama_server_drops_a_drafter_that_is_never_right(never: Pair, llama_server: Path) -> None:
-    trial = tried(never, "llama.cpp", (0, 3, 1) if FULL else (0, 3))
+    trial = tried(never, "llama.cpp", (0, 3, 1) if FULL else (0, 6))
     found = trial.decision()
     assert found is not None
     assert found.length == 0
@@ -92,7 +98,10 @@ def test_llama_server_keeps_one_that_is_always_right(always: Pair, llama_server:
     assert found is not None
     assert found.verdict == "keep"
     assert found.length == 7
-    assert all(share > 0.9 for share in trial.positions[7])  # the last answer of each ends in the middle of a draft
+    shares = trial.positions[7]
+    assert len(shares) == 7
+    assert shares[0] > 0.9
+    assert min(shares) > 0.5  # where an answer ends, it ends in the middle of a draft
     assert trial.memory.keys() >= {0, 7}
 
 
@@ -129,23 +138,34 @@ def test_the_command_measures_remembers_and_draws(tmp_path: Path, always: Pair) 
     assert launching.configure(order).model.draft_tokens == ADAPTS
 
 
+WARMED_UP = 10 * FEWEST_TOKENS
+"""Tokens that are generated before anything counts, and more."""
+
+
+def waited(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 @pytest.mark.engine
 def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(store: Path) -> None:
+    """Also where the server has stopped to answer."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "advisor", "trial", "demo", "--json"],
+        [sys.executable, "-m", "advisor", "trial", "demo", "--backend", "native", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    until = time.monotonic() + 60
-    while not sessions.living() or sessions.living()[0].status != "running":
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    server = sessions.living()[0].pid
-    time.sleep(4)
+    waited(lambda: bool(sessions.living()) and sessions.living()[0].status == "running")
+    endpoint, server = sessions.living()[0].endpoint, sessions.living()[0].pid
+    native = load("native")
+    waited(lambda: native.stats(endpoint).predicted_tokens > WARMED_UP)
+    psutil.Process(server).suspend()
     child.send_signal(signal.SIGINT)
-    said, _ = child.communicate(timeout=20)
+    said, _ = child.communicate(timeout=120)
     assert child.returncode == 130
     found = json.loads(said)
     assert not found["finished"]
@@ -182,6 +202,33 @@ def test_events_say_what_happens(always: Pair) -> None:
     assert sessions.living() == []
 
 
+@pytest.mark.engine
+def test_a_session_that_says_nothing_any_more_has_failed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_sessions, "SILENCE_S", 5.0)
+    opener = Own(load("native"), launching.configure(Order(model="demo", backend="native"), measured=False))
+    trial = Trial(plan_for(opener, quick=True))
+    events = trial.run(opener)
+    while not trial.samples:
+        next(events)
+    psutil.Process(sessions.living()[0].pid).suspend()
+    with pytest.raises(RuntimeFailed, match="said nothing for"):
+        list(events)
+    assert sessions.everything() == []
+
+
+@pytest.mark.parametrize("model", ["demo", "e2b", "26b", "/some/folder"])
+def test_a_backend_that_is_not_here_is_told_before_anything_else(
+    model: str, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network is asked first, no file is looked for."""
+    monkeypatch.setattr("socket.getaddrinfo", mock.Mock(side_effect=AssertionError))
+    absent = Availability(name="vllm", available=False, why_not="not installed", hint="pip install vllm")
+    monkeypatch.setattr("backends.vllm.Vllm.detect", lambda _: absent)
+    done = CliRunner().invoke(command, [model, "--backend", "vllm"])
+    assert isinstance(done.exception, NoBackend)
+    assert done.exception.hint == "pip install vllm"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -208,7 +255,7 @@ def test_png_without_its_package_names_it(tmp_path: Path) -> None:
     except (ImportError, OSError):
         with pytest.raises(RuntimeFailed) as told:
             chart.check(tmp_path / "x.png")
-        assert told.value.command == "pip install cairosvg"
+        assert told.value.command.endswith("pip install cairosvg")
 
 
 def test_the_schema_holds(state: Path) -> None:
