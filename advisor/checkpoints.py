@@ -17,7 +17,7 @@ from advisor.order import Order, Repository, Setup
 from advisor.profile import Checkpoint, ModelProfile, Runtime
 from advisor.room import Room, cards_of, room_for
 from advisor.units import format_bytes, format_file_size
-from backends.base import Model, Options
+from backends.base import Model, Options, usable
 
 if TYPE_CHECKING:
     from advisor.store import File
@@ -40,6 +40,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
 
     Raises:
         UsageError: no such model or checkpoint, or this runtime has none of it.
+        NoBackend: it cannot be used here, and will be started.
         NothingFits: no checkpoint has room, and nobody insists.
         DownloadFailed: a repository cannot be read.
     """
@@ -47,6 +48,8 @@ def configure(order: Order, *, strict: bool) -> Setup:
     runtime = known.runtimes[order.backend or ""]
     if server := joining.server_of(runtime):
         return joining.configure(order, runtime, server, strict=strict)
+    if strict:
+        usable(runtime.id)  # before anything is listed, fetched or made for it
     machine = order.place()
     if order.model is not None and order.model.lower() == demo.NAME:
         return _own(_embedded(order, runtime, strict=strict), runtime, machine)

@@ -29,6 +29,7 @@ OLD_DRAFTERS = {"gemma4_assistant", "gemma4_mtp"}
 WIDTHS = {1536: "E2B", 2560: "E4B", 3840: "12B", 2816: "26B-A4B", 5376: "31B"}
 """`embedding_length` of the five targets (huggingface/transformers, configuration of each model)."""
 
+CHECKPOINT_READERS = "transformers, vllm, sglang or mlx"
 FETCH = "fetch it again and compare its size with the publisher's"
 KEPT = 4096
 """Longest array of numbers that is kept: per-layer settings, never vocabularies."""
@@ -232,6 +233,11 @@ def _read(path: Path, *, part: bool) -> Header:
         raise RuntimeFailed(f"there is no file {path}")
     if path.is_file() and not path.stat().st_size:
         raise RuntimeFailed(f"{path} is empty", hint=FETCH)
+    if (path / "config.json").is_file():
+        raise RuntimeFailed(
+            f"{path} is a checkpoint's folder, and no GGUF file",
+            hint=f"others read it: add --backend {CHECKPOINT_READERS}, and its assistant's folder with --drafter",
+        )
     if not path.is_file():
         raise RuntimeFailed(f"{path} is not a file", hint="give the GGUF file itself, not the folder it is in")
     try:

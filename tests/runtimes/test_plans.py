@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from advisor import launching, starting
+import pytest
+from click.testing import CliRunner
+
+from advisor import catalog, launching, starting
+from advisor.cli import cli
 from advisor.commands.launch import parse_hosts
-from advisor.errors import NoBackend, UsageError
+from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.order import Order
 from advisor.simulate import parse
-from backends.base import LaunchPlan, load
+from backends.base import LaunchPlan, Model, load
 
 
 def plan(spec: str, **order) -> LaunchPlan:
-    from advisor import catalog
-
     setup = launching.configure(Order(machine=parse(spec, catalog.load()), **order), strict=False)
     return starting.planned(load(setup.backend), setup, port=8000)
 
@@ -66,3 +69,30 @@ def test_nothing_is_recommended_for_them() -> None:
 
     with pytest.raises(NoBackend, match="GGUF"):
         rank(Request(backend="vllm"), parse("cpu, 16GB", catalog.load()), catalog.load())
+
+
+def test_nothing_is_made_for_a_runtime_that_is_not_here(alone: Path) -> None:
+    with pytest.raises(NoBackend, match="not installed"):
+        launching.configure(Order(machine=parse("cpu, 16GB", catalog.load()), model="demo", backend="vllm"))
+    assert not (alone / "cache").exists()
+
+
+@pytest.mark.parametrize("words", [("launch", "demo"), ("launch", "."), ("run", ".", "hi"), ("trial", ".")])
+def test_not_installed_comes_with_the_line_that_installs_it(words: tuple[str, ...]) -> None:
+    found = CliRunner().invoke(cli, [*words, "--backend", "vllm"]).exception
+    assert isinstance(found, NoBackend)
+    assert "not installed" in found.message
+    assert "pip install vllm" in found.hint
+
+
+def test_what_is_not_made_yet_is_not_here() -> None:
+    done = CliRunner().invoke(cli, ["launch", "demo", "--backend", "vllm", "--dry-run", "--json"])
+    files = json.loads(done.stdout)["plan"]["files"]
+    assert [(each["role"], each["here"]) for each in files] == [("target", False), ("drafter", False)]
+
+
+def test_a_checkpoint_without_a_backend_says_who_reads_it(pair: Model) -> None:
+    found = CliRunner().invoke(cli, ["run", str(pair.target), "hi"]).exception
+    assert isinstance(found, RuntimeFailed)
+    assert "--backend transformers, vllm" in found.hint
+    assert "--drafter" in found.hint
