@@ -16,7 +16,7 @@ from advisor.commands.calibrate import lines
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 from advisor.measurements import FileId
-from advisor.pace import LAYERS, WIDE
+from advisor.pace import LAYERS, WIDE, Pace
 from advisor.ranking import Recommendation, Request, rank
 from tests.launch.conftest import ask
 from tests.trial.examples import measurement
@@ -220,6 +220,14 @@ def test_other_runtimes_with_its_kernels_believe_half(store: Path) -> None:
     assert after.plain == pytest.approx(before.plain / sqrt(2), rel=0.08)
     assert after.evidence is not None
     assert "half of it" in after.evidence.reason
+
+
+def test_several_rows_cost_what_was_timed_and_of_another_runtime_the_mean() -> None:
+    own = Pace(seconds=1.0, bytes=1, layers=2, rows=(1.0, 2.0, 4.0), date="")
+    assert [own.cost(rows, 1.0) for rows in (1, 2, 3, 6)] == [1.0, 2.0, 4.0, 8.0]
+    half = msgspec.structs.replace(own, trust=0.5)
+    assert half.cost(3, 1.0) == pytest.approx(2.0)
+    assert half.cost(2, 8.0) == pytest.approx(4.0)
 
 
 def test_a_trial_of_the_same_model_is_worth_more_and_one_of_another_size_less(store: Path) -> None:

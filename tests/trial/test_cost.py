@@ -56,6 +56,14 @@ def test_the_break_even_is_where_both_cost_the_same() -> None:
     assert all(each["busy_ratio"] < 1 for each in found["break_even"] if each["hours"] is None)
 
 
+@pytest.mark.parametrize(("per_hour", "reached"), [("0.10", True), ("500", False)])
+def test_what_a_day_is_too_short_for_is_never_reached(per_hour: str, reached: bool) -> None:
+    even = ask("cost", "31b", *H100, "--price-per-hour", per_hour)["break_even"]
+    assert even
+    assert all((each["hours"] is not None) == reached for each in even)
+    assert all(0 < each["hours"] <= 24 for each in even if reached)
+
+
 def test_electricity_alone_costs_nothing_while_nothing_is_asked() -> None:
     found = ask("cost", "26b", "--simulate", "RTX 4090, 64GB", "--watts", "350", "--price-per-kwh", "0.30")
     assert found["price_per_hour"] == pytest.approx(0.105)

@@ -133,6 +133,15 @@ def test_another_file_retires_it(store: Path) -> None:
     assert formula().speed.evidence is None or formula().speed.evidence.kin != "measured"
 
 
+def test_files_are_the_same_by_their_contents_where_both_are_known() -> None:
+    one = FileId(name="a.gguf", size=10, mark="a")
+    assert one.same(FileId(name="b.gguf", size=10, mark="a"))
+    assert not one.same(FileId(name="a.gguf", size=10, mark="b"))
+    assert not one.same(FileId(name="a.gguf", size=11, mark="a"))
+    assert one.same(FileId(name="a.gguf", size=10))
+    assert not one.same(FileId(name="b.gguf", size=10))
+
+
 def test_a_relative_corrects_the_formula_in_part(store: Path) -> None:
     other = next(each for each in CATALOG.model("12b").quants if "Q8" in each.name)
     before = formula()
@@ -251,13 +260,20 @@ def test_recommend_loads_nothing_heavy_for_it(store: Path) -> None:
     assert set(json.loads(said)) <= {"tempfile"}
 
 
-def test_a_store_of_many_trials_costs_milliseconds(store: Path) -> None:
+def test_a_store_of_many_trials_costs_what_its_own_lines_do(store: Path) -> None:
+    """3 ms on a quiet machine; others' lines are not even decoded."""
     for _ in range(20):
         trial(plain=50.0, drafted=90.0)
+    alone = cost_of_knowing()
     measurements.keep(*[measurement(kind=f"kind {n}", acceptance=(0.9,) * 8) for n in range(800)])
+    assert cost_of_knowing() < 5 * alone
+
+
+def cost_of_knowing() -> float:
+    """Seconds of the processor, the best of several."""
     took = []
-    for _ in range(5):
-        begun = time.perf_counter()
+    for _ in range(9):
+        begun = time.process_time()
         assert known.of(HERE) is not None
-        took.append(time.perf_counter() - begun)
-    assert min(took) < 0.006  # 3 ms on a quiet machine
+        took.append(time.process_time() - begun)
+    return min(took)
