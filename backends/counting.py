@@ -17,6 +17,9 @@ from backends.base import Endpoint, Stats
 if TYPE_CHECKING:
     from backends.served import Served
 
+FASTEST = 10_000
+"""Tokens per second that one answer may seem to have."""
+
 
 class CountingClient(Client):
     """Drafts by what the reply says, or by how the server's counters grew meanwhile; unknown where neither tells.
@@ -77,6 +80,7 @@ def _completed(timings: Timings, drafts: tuple[int, int] | None, seconds: float)
     if timings.draft_n is None and drafts is not None:
         timings = msgspec.structs.replace(timings, draft_n=drafts[0], draft_n_accepted=drafts[1])
     later = (timings.predicted_n or 0) - 1
-    if timings.predicted_per_second is None and later > 0 and seconds > 0:
+    # What a busy machine hands over in one piece says nothing of the speed at which it was made.
+    if timings.predicted_per_second is None and 0 < later < FASTEST * seconds:
         timings = msgspec.structs.replace(timings, predicted_per_second=later / seconds)
     return timings

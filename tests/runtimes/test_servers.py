@@ -21,9 +21,11 @@ from click.testing import CliRunner, Result
 
 from advisor import sessions
 from advisor.cli import cli
+from advisor.client import Timings
 from advisor.errors import AdvisorError, NoBackend, OutOfMemory, RuntimeFailed
 from backends import group
 from backends.base import Endpoint, Model, Options, Watch, load
+from backends.counting import _completed
 from tests.runtimes.conftest import Install, drafter, faults, one_file, target
 
 SERVERS = ("vllm", "sglang", "mlx")
@@ -155,6 +157,12 @@ def test_litert_without_a_drafter_inside(install: Install, tmp_path: Path, monke
     error = refused("litert", one_file(tmp_path))
     assert "the model has no drafter" in error.message
     assert "--no-drafter" in error.hint
+
+
+def test_an_answer_that_comes_in_one_piece_has_no_speed() -> None:
+    counted = Timings(predicted_n=41)
+    assert _completed(counted, None, 0.5).predicted_per_second == 80
+    assert _completed(counted, None, 0.0001).predicted_per_second is None
 
 
 # ---- Failing at the start
