@@ -337,8 +337,10 @@ def ended_by_signals() -> Iterator[None]:
 def show(setup: Setup, session: Session, proof: Proof, *, as_json: bool) -> None:
     """The endpoint and what it showed."""
     if as_json:
-        click.echo(msgspec.json.encode(launch_document.document(setup, session, proof)))
+        document = msgspec.json.encode(launch_document.document(setup, session, proof))
+        # Before it is printed: who reads it may end this at once.
         click.get_current_context().meta[streams.ANSWERED] = True
+        click.echo(document)
         return
     for name, text in lines(setup, session, proof):
         click.echo(f"{click.style(f'{name:<9}', bold=True)} {text}")
