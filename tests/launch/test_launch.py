@@ -19,7 +19,8 @@ pytestmark = pytest.mark.engine
 
 def test_a_dry_run_prints_the_exact_command_and_starts_nothing() -> None:
     done = advisor("launch", "demo", "--dry-run", "--port", "18999", "--no-drafter")
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0
+    assert all(line.startswith("looking at ") for line in done.stderr.splitlines()), "said of what takes a while"
     argv = shlex.split(done.stdout)
     assert argv[argv.index("--target") + 1] == str(DEMO / "demo.gguf")
     assert argv[argv.index("--port") + 1] == "18999" and "--drafter" not in argv
