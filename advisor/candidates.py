@@ -86,11 +86,6 @@ class Candidate(Record, frozen=True, kw_only=True):
     quality: float
     benchmarks: dict[str, float]
 
-    @property
-    def on_cards(self) -> bool:
-        """Whether any of it is in the memory of a discrete GPU (then embeddings are held twice)."""
-        return self.placement.mode != "cpu" and not self.limits.unified
-
 
 class Rejected(Record, frozen=True, kw_only=True):
     """A file that is not recommended."""

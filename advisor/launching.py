@@ -14,7 +14,7 @@ from advisor import arrangement, catalog, checkpoints, tried
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
 from advisor.machine import Availability, Machine, Record
-from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, SWITCHED_OFF, Order, Setup
+from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, SWITCHED_OFF, Order, Setup, is_file
 from backends.base import Model, Options
 
 if TYPE_CHECKING:
@@ -48,11 +48,6 @@ def configure(order: Order, *, strict: bool = True, measured: bool = True) -> Se
     else:
         setup = _of_catalogue(order, strict=strict)
     return tried.chosen(setup) if measured else setup
-
-
-def is_file(name: str) -> bool:
-    """Whether MODEL means a file and not a size of the catalogue."""
-    return name.lower().endswith(".gguf") or "/" in name or Path(name).expanduser().is_file()
 
 
 def _demo(order: Order) -> Setup:

@@ -132,6 +132,12 @@ class Setup(Record, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+def is_file(model: str) -> bool:
+    """Whether MODEL means a local file and not a size of the catalogue, which may be named by its repository too."""
+    path = model.lower().endswith(".gguf") or model.startswith((".", "/", "~"))
+    return path or Path(model).is_file()
+
+
 def drafts_in(text: str) -> int | None:
     """The number of drafts, None for `auto`.
 

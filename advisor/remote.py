@@ -20,10 +20,6 @@ HUB = "https://huggingface.co"
 NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)")
 
 
-def is_remote(model: str) -> bool:
-    return model.startswith(("http://", "https://", "hf:"))
-
-
 def header(model: str) -> Header:
     """The header behind a URL or `hf:owner/repo/file.gguf`, with the tensors of all parts of a split file.
 

@@ -16,7 +16,7 @@ from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_se
 from advisor.demo import Answer, collect, compare
 from advisor.errors import UsageError
 from advisor.estimate import DEFAULT_CONTEXT
-from advisor.order import ADAPTS, AUTO, DEMO, DRAFT_TOKENS, NATIVE, Order
+from advisor.order import ADAPTS, AUTO, DEMO, DRAFT_TOKENS, NATIVE, Order, is_file
 from advisor.printer import Printer
 from advisor.progress import busy
 from advisor.sessions import Session
@@ -93,7 +93,7 @@ def answerer(order: Order, prompt: str, max_tokens: int | None) -> Iterator[Answ
 
 def _by_file(model: str | None) -> bool:
     """Whether MODEL needs no catalogue: the demo, or a file."""
-    return model in (None, DEMO) or launching.is_file(model or "")
+    return model in (None, DEMO) or is_file(model or "")
 
 
 # ---- A session that runs

@@ -14,6 +14,7 @@ from advisor.commands.recommend import correcting, the_machine, the_reserve
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
 from advisor.footprint import KvType
 from advisor.gguf import Header
+from advisor.order import DEMO, is_file
 from advisor.request import choose_backend, reads_checkpoints
 from advisor.subject import Draft, Subject
 
@@ -85,7 +86,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     known = catalog.load()
     machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
     if backend in known.runtimes:
-        raise reads_checkpoints(backend, None if is_file(model) else model)
+        raise reads_checkpoints(backend, None if has_header(model) else model)
     chosen = choose_backend(backend, machine, known.use_case("chat"))
     subject = the_subject(model, quant, known)
     asked = estimate.question(
@@ -123,7 +124,7 @@ def the_subject(model: str, quant: str | None, known: catalog.Catalog) -> Subjec
     Raises:
         UsageError: neither a size nor a file, or `--quant` beside a file.
     """
-    if not is_file(model):
+    if not has_header(model):
         return subjects.from_catalogue(known.model(model), quant)
     if quant is not None:
         raise UsageError("--quant chooses among the catalogue's files; the file given has its own", hint="leave it out")
@@ -142,9 +143,9 @@ def the_draft(drafter: str | None, subject: Subject) -> Draft | None:
     return subjects.usual_draft(subject)
 
 
-def is_file(model: str) -> bool:
-    """Whether MODEL means a file and not a size of the catalogue."""
-    return model.lower() == "demo" or remote(model) or model.lower().endswith(".gguf") or Path(model).exists()
+def has_header(model: str) -> bool:
+    """Whether MODEL means a file, here or elsewhere, and not a size of the catalogue."""
+    return model.lower() == DEMO or remote(model) or is_file(model)
 
 
 def remote(model: str) -> bool:
@@ -162,7 +163,7 @@ def header(model: str) -> Header:
         from advisor import remote as reader  # noqa: PLC0415 - httpx is for remote files only
 
         return reader.header(model)
-    if model.lower() == "demo":
+    if model.lower() == DEMO:
         from advisor.demo import pair  # noqa: PLC0415
 
         return gguf.read(pair().target)

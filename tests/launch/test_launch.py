@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,13 @@ def test_a_dry_run_prints_the_exact_command_and_starts_nothing() -> None:
     assert argv[argv.index("--target") + 1] == str(DEMO / "demo.gguf")
     assert argv[argv.index("--port") + 1] == "18999" and "--drafter" not in argv
     assert sessions.everything() == []
+
+
+def test_a_size_by_the_name_of_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "12b").mkdir()
+    for name in ("12b", "google/gemma-4-12B-it"):
+        assert ask("launch", name, "--backend", "native", "--dry-run")["model"] == "12b"
 
 
 def test_a_detached_session_from_launch_to_stop() -> None:
@@ -95,6 +103,8 @@ def launched(*words: str, begins: str = "Ready") -> subprocess.Popen[str]:
     ("words", "code", "message"),
     [
         (["nothing.gguf"], 6, "there is no file"),
+        (["./nothing"], 6, "there is no file"),
+        (["google/gemma-4-99B-it"], 2, "unknown model"),
         (["demo", "--quant", "Q8_0"], 2, "one file"),
         (["demo", "--context", "999999"], 2, "takes 1 to 2,048"),
         (["demo", "--draft-tokens", "many"], 2, "--draft-tokens"),
