@@ -52,7 +52,8 @@ def configure(order: Order, *, strict: bool) -> Setup:
         usable(runtime.id)  # before anything is listed, fetched or made for it
     machine = order.place()
     if order.model is not None and order.model.lower() == demo.NAME:
-        return _own(_embedded(order, runtime, strict=strict), runtime, machine)
+        own = _own(_embedded(order, runtime, strict=strict), runtime, machine)
+        return msgspec.structs.replace(own, order=order)  # what is to be typed names the demo, no folder in a cache
     if order.model is not None and is_place(order.model):
         return _own(order, runtime, machine)
     if order.model is None:

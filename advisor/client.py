@@ -231,6 +231,6 @@ def _refusal(reply: httpx.Response) -> AdvisorError:
 
 
 def _message(body: Any) -> str:
-    """The message of an error object, whatever of the usual shapes it has."""
-    error = body.get("error", body) if isinstance(body, dict) else body
+    """The message of an error object, whatever of the usual shapes it has: OpenAI's, or FastAPI's."""
+    error = body.get("error") or body.get("detail") or body if isinstance(body, dict) else body
     return str(error.get("message", error) if isinstance(error, dict) else error)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from advisor import catalog, launching, starting
+from advisor import catalog, launching, remedy, starting
 from advisor.cli import cli
+from advisor.client import _message
 from advisor.commands.launch import parse_hosts
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.order import Order
@@ -96,3 +97,17 @@ def test_a_checkpoint_without_a_backend_says_who_reads_it(pair: Model) -> None:
     assert isinstance(found, RuntimeFailed)
     assert "--backend transformers, vllm" in found.hint
     assert "--drafter" in found.hint
+
+
+def test_the_demo_is_called_by_its_name() -> None:
+    setup = launching.configure(
+        Order(model="demo", backend="mlx", machine=parse("cpu, 16GB", catalog.load())), strict=False
+    )
+    assert setup.order is not None
+    assert setup.order.model == "demo"
+    assert remedy.without_drafter(setup.order) == "advisor launch demo --backend mlx --no-drafter"
+
+
+def test_an_error_in_another_frameworks_shape_is_read() -> None:
+    assert _message({"detail": "Prompt exceeds the context"}) == "Prompt exceeds the context"
+    assert _message({"error": {"message": "no"}}) == "no"
