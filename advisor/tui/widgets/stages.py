@@ -79,7 +79,7 @@ def said_of_files(now: Progress) -> str:
 
 
 def said_of_loading(now: Progress) -> str:
-    if now.stage != 2:  # noqa: PLR2004
+    if now.stage != 2 or now.stopped:  # noqa: PLR2004
         return ""
     return f"{now.loading_s:.0f} s" if now.loading_s >= 1 else ""
 
