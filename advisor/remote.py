@@ -49,9 +49,20 @@ def address(model: str) -> str:
     match = NAME.fullmatch(model)
     if match is None:
         raise UsageError(f"{model!r} names no file on the Hub", hint="write it like hf:owner/repo/file.gguf")
+    return located(match["repo"], match["file"])
+
+
+def located(repo: str, file: str) -> str:
+    """The URL of a file of a repository, whatever it is.
+
+    Raises:
+        DownloadFailed: the user wants nothing from the Hub.
+    """
     if offline():
-        raise DownloadFailed(f"{model} cannot be read: HF_HUB_OFFLINE is set", hint="unset it, or give a local file")
-    return f"{hub()}/{match['repo']}/resolve/main/{match['file']}"
+        raise DownloadFailed(
+            f"hf:{repo}/{file} cannot be read: HF_HUB_OFFLINE is set", hint="unset it, or give a local file"
+        )
+    return f"{hub()}/{repo}/resolve/main/{file}"
 
 
 def offline() -> bool:

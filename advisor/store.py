@@ -267,7 +267,7 @@ def _fetch(file: File, progress: Progress) -> None:
             with hub.client() as http:
                 download.download(
                     http,
-                    remote.address(f"hf:{file.repo}/{file.file}"),
+                    remote.located(file.repo, file.file),
                     _blob(file),
                     name=name,
                     size=file.size,
@@ -315,12 +315,12 @@ def at(files: Iterable[File], role: Role) -> Path | None:
 
 
 def verified(files: Iterable[File]) -> None:
-    """Whether target and drafter belong together, now that both are here.
+    """Whether target and drafter belong together, now that both are here; checkpoints are looked at when they start.
 
     Raises:
         RuntimeFailed: they do not.
     """
     found = tuple(files)
     target = at(found, "target")
-    if target is not None:
+    if target is not None and target.suffix.lower() == ".gguf":
         gguf.pair(target, at(found, "drafter"))
