@@ -12,6 +12,7 @@ from advisor import catalog, launching, remedy, starting
 from advisor.cli import cli
 from advisor.client import _message
 from advisor.commands.launch import parse_hosts
+from advisor.commands.run import stats_lines
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
 from advisor.order import Order
 from advisor.simulate import parse
@@ -111,3 +112,9 @@ def test_the_demo_is_called_by_its_name() -> None:
 def test_an_error_in_another_frameworks_shape_is_read() -> None:
     assert _message({"detail": "Prompt exceeds the context"}) == "Prompt exceeds the context"
     assert _message({"error": {"message": "no"}}) == "no"
+
+
+def test_a_speed_that_nobody_tells_is_left_out() -> None:
+    counted = {"prompt_n": 17, "prompt_per_second": None, "predicted_n": 9, "predicted_per_second": 12.5}
+    said = stats_lines({**counted, "draft_n": None, "draft_n_accepted": None})
+    assert said[:2] == ["prompt   17 tokens", "answer   9 tokens, 12.5 tokens/s"]
