@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from tests.tui.world import services
 
 FULL = os.environ.get("ADVISOR_FULL") == "1"
 LONGEST_FRAME_S = 0.1
-ROUNDS = 3
+ROUNDS = 8
 """Other programs take the processor away now and then: what blocks does so in each round."""
 QUESTIONS = ("Which model fits 16 GB?", "Write a Python function that adds two numbers", "How do I run the 26B?")
 pytestmark = pytest.mark.engine
@@ -51,6 +52,12 @@ def real(each_s: float = 0.5) -> Wizard:
         each_s=10.0 if FULL else each_s,
     )
     return Wizard(services=world, options=Settings(), remember=False)
+
+
+def kept_waiting() -> float:
+    """Seconds that this thread could have run and did not, because others had the processor; 0 where nobody counts."""
+    counted = Path("/proc/thread-self/schedstat")
+    return int(counted.read_text().split()[1]) / 1e9 if counted.exists() else 0.0
 
 
 async def ready(app: Wizard, pilot: Pilot[Any]) -> None:
@@ -228,7 +235,8 @@ def test_cancelled_at_each_stage_leaves_nothing(stage: str) -> None:
 
 
 def test_no_frame_blocks_while_it_generates(record_property: Any) -> None:
-    """A timer that is due every 5 ms is never late by more than a tenth of a second, while answers stream in."""
+    """A timer that is due every 5 ms is never late by more than a tenth of a second, while answers stream in; what
+    other programs take does not count."""
     lags: list[float] = []
 
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
@@ -252,9 +260,9 @@ def test_no_frame_blocks_while_it_generates(record_property: Any) -> None:
 
     async def watch() -> None:
         while True:
-            before = time.perf_counter()
+            before, waited = time.perf_counter(), kept_waiting()
             await asyncio.sleep(0.005)
-            lags.append(time.perf_counter() - before - 0.005)
+            lags.append(time.perf_counter() - before - 0.005 - (kept_waiting() - waited))
 
     drive(real(), script, size=(120, 36))
     longest = sorted(lags)
