@@ -1,8 +1,7 @@
 """What every screen looks like: at three sizes, on six machines, dark and light.
 
-Each screen at each size, and each of the first screens on each machine, as a picture and as text; `ADVISOR_FULL=1`
-compares the texts of all combinations (test_texts.py). After a change that is meant:
-`ADVISOR_FULL=1 pytest tests/tui/test_pictures.py tests/tui/test_texts.py --snapshot-update`, and look at the pictures.
+Each screen at each size, and each of the first screens on each machine, as a picture and as text. After a change that
+is meant: `pytest tests/tui/test_pictures.py --snapshot-update`, and look at the pictures.
 """
 
 from __future__ import annotations

@@ -1,41 +1,43 @@
-"""The texts of every screen on every machine at every size, and that a theme changes colours only."""
+"""Every screen on every machine at every size: nothing is cut, the keys are there, and a theme changes colours only."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
-import textual
 
-from tests.tui.gallery import FIRST, first_screens, last_screens
+from tests.tui.gallery import DIALOGS, FIRST, first_screens, last_screens
 from tests.tui.scenes import SCENES
 from tests.tui.world import MACHINES, SIZES
 
-FULL = os.environ.get("ADVISOR_FULL") == "1"
 DARK, LIGHT = "advisor-dark", "advisor-light"
+COVERED = (*DIALOGS, "details", "address", "leaving")
+"""What lies over a step, whose text goes on behind it."""
 
-pytestmark = [
-    pytest.mark.skipif(not FULL, reason="ADVISOR_FULL=1 looks at every screen on every machine"),
-    pytest.mark.skipif(not textual.__version__.startswith("8."), reason="Textual draws differently in another major"),
-]
+pytestmark = pytest.mark.skipif(os.environ.get("ADVISOR_FULL") != "1", reason="ADVISOR_FULL=1 looks at all of them")
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("screen", FIRST)
-def test_first(snapshot: Any, screen: str, size: str, machine: str) -> None:
-    assert first_screens(machine, size, DARK)[screen].text == snapshot
+@pytest.mark.parametrize("screen", [name for name in FIRST if name not in COVERED])
+def test_first(screen: str, size: str, machine: str) -> None:
+    whole(first_screens(machine, size, DARK)[screen].text)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("screen", SCENES)
-def test_last(snapshot: Any, screen: str, size: str) -> None:
-    assert last_screens(size, DARK)[screen].text == snapshot
+@pytest.mark.parametrize("screen", [name for name in SCENES if name not in COVERED])
+def test_last(screen: str, size: str) -> None:
+    whole(last_screens(size, DARK)[screen].text)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_theme_changes_colours_only(size: str) -> None:
-    for name, dark in {**first_screens("rtx-4060", size, DARK), **last_screens(size, DARK)}.items():
-        light = {**first_screens("rtx-4060", size, LIGHT), **last_screens(size, LIGHT)}[name]
-        assert light.text == dark.text, name
+    dark = {**first_screens("rtx-4060", size, DARK), **last_screens(size, DARK)}
+    light = {**first_screens("rtx-4060", size, LIGHT), **last_screens(size, LIGHT)}
+    assert {name: found.text for name, found in light.items()} == {name: found.text for name, found in dark.items()}
+
+
+def whole(text: str) -> None:
+    assert "…" not in text
+    assert "7 Chat" in text.splitlines()[0]
+    assert "palette" in text.splitlines()[-1]
