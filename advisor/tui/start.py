@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from advisor import sessions, starting
+from advisor import sessions, starting, tried
 from advisor.order import Order, Setup
 from advisor.processes import birth
 from advisor.progress import Pace, Transfer
@@ -63,7 +63,8 @@ class Start(Deed):
         try:
             self.check()
             self.stage = "asking"
-            proof = self.proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason)
+            plain = tried.plain_speed(setup)
+            proof = self.proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason, plain=plain)
             starting.remember(setup, session, proof)
             self.check()
         except BaseException:

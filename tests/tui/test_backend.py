@@ -169,12 +169,9 @@ def test_what_cannot_be_taken_is_not_and_the_answer_stays(name: str) -> None:
 
 
 def test_it_can_be_looked_again() -> None:
-    looks: list[int] = []
-
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
-        app.services.__dict__["detect"] = lambda: looks.append(1) or machine("RTX 4090, 64GB", LLAMA_CPP)
+        app.services = replace(app.services, detect=lambda: machine("RTX 4090, 64GB", LLAMA_CPP))
         await press(pilot, "b", "r")
         await until(pilot, lambda: app.screen.query_one(OptionList).option_count == 2)
-        assert looks == [1]
 
     drive(wizard("rtx-4090"), script)

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from advisor import sessions, store
-from advisor.errors import DownloadFailed, OutOfMemory, RuntimeFailed
+from advisor import sessions, starting, store
+from advisor.errors import AdvisorError, DownloadFailed, NoBackend, OutOfMemory, RuntimeFailed
 from advisor.order import Order, Setup
+from advisor.remedy import remedy
 from advisor.store import File
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
@@ -97,6 +98,73 @@ def test_short_of_memory_the_smaller_choice_is_one_key_away() -> None:
         assert (app.started.order.model, app.started.order.context) == ("12b", 4096)
 
     drive(with_backend(backend), script)
+
+
+@pytest.mark.parametrize(
+    ("error", "offer", "changed"),
+    [
+        (
+            RuntimeFailed("the drafter mtp.gguf does not load", hint="fetch it again, or launch with --no-drafter"),
+            "Without its drafter",
+            {"use_drafter": False},
+        ),
+        (
+            NoBackend("b9000 is too old for this drafter", hint="update it, or launch with --no-drafter"),
+            "Without its drafter",
+            {"use_drafter": False},
+        ),
+        (
+            RuntimeFailed("does not know the architecture 'gemma4'", hint="update llama.cpp; Gemma 4 is in it"),
+            "On the own engine",
+            {"backend": "native"},
+        ),
+    ],
+)
+def test_the_next_choice_is_one_key_away(error: AdvisorError, offer: str, changed: dict[str, Any]) -> None:
+    backend = Scripted(start=error)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await begun(app, pilot)
+        await over(app, pilot)
+        shown = " ".join(text(app).split())
+        assert error.message in shown
+        assert error.hint in shown
+        assert offer in shown
+        assert app.started is not None
+        first = app.started.order
+        await press(pilot, "enter")
+        await until(pilot, lambda: app.live is not None)
+        assert app.started.order == msgspec.structs.replace(first, **changed)
+
+    drive(with_backend(backend), script)
+
+
+def test_a_port_that_somebody_else_has_is_given_up() -> None:
+    """A session that is started again asks for the port that it had."""
+    taken = RuntimeFailed("port 8080 is used by another program", hint="give another one with --port, or none")
+    found = remedy(taken, Order(model="12b", port=8080, detached=True))
+    assert found is not None
+    assert order(found.command) == Order(model="12b", detached=True)
+    assert remedy(taken, Order(model="12b")) is None
+    assert remedy(RuntimeFailed("it died", hint="its log says why"), Order(model="12b", port=8080)) is None
+
+
+def test_a_drafter_that_is_useless_is_left_out_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter(["nothing of it is right"])
+    monkeypatch.setattr(starting, "_drawback", lambda *_: next(found, ""))
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await begun(app, pilot)
+        await until(pilot, lambda: "Mind            nothing of it is right" in text(app))
+        assert "w Without drafter" in text(app)
+        first = app.live
+        await press(pilot, "w")
+        await until(pilot, lambda: app.live is not None and app.live is not first)
+        assert app.started is not None and not app.started.order.use_drafter
+        await until(pilot, lambda: "It runs" in text(app))
+        assert "Without drafter" not in text(app)
+
+    drive(with_backend(Scripted()), script)
 
 
 @pytest.mark.parametrize("stage", ["start", "chat", "answer"])

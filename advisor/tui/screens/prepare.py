@@ -12,6 +12,7 @@ from textual.widgets import Button, Label
 
 from advisor.commands.launch import lines
 from advisor.errors import AdvisorError
+from advisor.remedy import Remedy, remedy, without_drafter
 from advisor.tui.live import order
 from advisor.tui.start import Stage, Start
 from advisor.tui.step import Step
@@ -21,7 +22,6 @@ from advisor.tui.widgets.stages import Progress, Stages
 
 FRAME_S = 0.1
 NUMBERS: dict[Stage, int] = {"deciding": 0, "fetching": 1, "loading": 2, "asking": 3, "running": 4}
-LAUNCH = "advisor launch"
 
 
 class PrepareStep(Step):
@@ -32,6 +32,7 @@ class PrepareStep(Step):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", tooltip="Stops what is under way; files go on where they were"),
         Binding("x", "cancel", "Cancel", tooltip="Stop here; what was fetched is kept"),
+        Binding("w", "plain", "Without drafter", tooltip="Start it again without its drafter, which only costs time"),
     ]
     HELP = """
 Now it happens. `x` or **Escape** stops it at any point: nothing of it runs any more, and what was fetched is kept, so
@@ -54,6 +55,7 @@ that it goes on there the next time. If something fails, the button offers what 
     def actions(self) -> ComposeResult:
         yield Forward("Trial", action="screen.next", disabled=True)
         yield Button("Chat", compact=True, action="app.go('chat')", id="chat")
+        yield Button("Without drafter", compact=True, action="screen.plain", id="plain")
         yield Button("Cancel", compact=True, action="screen.cancel", id="cancel")
         yield Button("Back", compact=True, action="screen.leave")
         yield Button("Stop it", compact=True, action="app.end", id="end")
@@ -118,7 +120,19 @@ that it goes on there the next time. If something fails, the button offers what 
         elif started is None or started.live is not None:
             self.wizard.action_go("trial")
         else:
-            self.start(self.remedy(started.error) or self.line)
+            instead = self.remedy(started)
+            self.start(instead.command if instead else self.line)
+
+    def action_plain(self) -> None:
+        """Start again without a drafter that is useless."""
+        started = self.wizard.started
+        if started is not None and started.live is self.wizard.live and self.is_useless(started):
+            command = without_drafter(started.order)
+            self.wizard.end(then=lambda: self.start(command))
+
+    def is_useless(self, started: Start) -> bool:
+        """Whether the first answer showed that the drafter only costs time."""
+        return started.proof is not None and bool(started.proof.drawback)
 
     def action_cancel(self) -> None:
         """Stop here."""
@@ -135,6 +149,9 @@ that it goes on there the next time. If something fails, the button offers what 
         if action == "cancel":
             started = self.wizard.started
             return started is not None and not started.over and not started.cancelled
+        if action == "plain":
+            started = self.wizard.started
+            return started is not None and started.live is not None and self.is_useless(started)
         return super().check_action(action, parameters)
 
     # ---- Showing
@@ -157,6 +174,7 @@ that it goes on there the next time. If something fails, the button offers what 
         self.query_one("#cancel", Button).disabled = started.cancelled
         for name in ("#chat", "#end"):
             self.query_one(name, Button).display = started.live is not None
+        self.query_one("#plain", Button).display = started.live is not None and self.is_useless(started)
         if started.live is not None:
             self.succeeded(started)
         elif not started.over:
@@ -165,7 +183,7 @@ that it goes on there the next time. If something fails, the button offers what 
             self.query_one("#facts", Facts).facts = (("Stopped", "Nothing runs. What was fetched is kept."),)
             self.offer("Go on", possible=True)
         elif started.error is not None:
-            self.failed(started.error)
+            self.failed(started, started.error)
         self.refresh_bindings()
 
     def name_it(self, started: Start) -> None:
@@ -183,19 +201,25 @@ that it goes on there the next time. If something fails, the button offers what 
     def succeeded(self, started: Start) -> None:
         if started.setup is not None and started.live is not None and started.proof is not None:
             found = lines(started.setup, started.live.session, started.proof)
-            self.query_one("#facts", Facts).facts = tuple(found)
+            mind = [("Mind", started.proof.drawback)] if started.proof.drawback else []
+            self.query_one("#facts", Facts).facts = (*found, *mind)
         self.offer("Trial", possible=True)
 
-    def failed(self, error: AdvisorError) -> None:
+    def failed(self, started: Start, error: AdvisorError) -> None:
+        instead = self.remedy(started)
         said: list[Fact] = [("Because", error.message), ("What helps", error.hint), ("", error.command)]
+        if instead and not error.command:
+            said.append(("Or", instead.command))
         self.query_one("#facts", Facts).facts = tuple(fact for fact in said if fact[1])
-        if error.command:
-            self.line = error.command
-        self.offer("Take the smaller one" if self.remedy(error) else "Try again", possible=True)
+        if instead:
+            self.line = instead.command
+        self.offer(instead.offer if instead else "Try again", possible=True)
 
-    def remedy(self, error: AdvisorError | None) -> str:
-        """What to start instead, where the error says it; empty where it does not."""
-        return error.command if error is not None and error.command.startswith(LAUNCH) else ""
+    def remedy(self, started: Start) -> Remedy | None:
+        """What to start instead of what failed; None where nothing but trying again is left."""
+        if started.error is None or started.cancelled:
+            return None
+        return remedy(started.error, started.order, started.setup.backend if started.setup else "")
 
     def offer(self, label: str, *, possible: bool) -> None:
         forward = self.query_one(Forward)
