@@ -5,20 +5,27 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
-from advisor.catalog import load, load_folder
+import profiles
+from advisor.catalog import build, load, load_folder
 
 HEAVY = ("textual", "llama_cpp", "ollama", "huggingface_hub", "rich", "numpy", "httpx")
 
 
 def test_loading_is_fast() -> None:
-    took = []
-    for _ in range(5):
+    """Compiled, it takes a millisecond; from YAML it is thirty times as long."""
+    own = Path(next(iter(profiles.__path__)))
+
+    def seconds(loading: Callable[[], object]) -> float:
         load_folder.cache_clear()
-        start = time.perf_counter()
-        load()
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.06
+        start = time.process_time()
+        loading()
+        return time.process_time() - start
+
+    load()
+    assert min(seconds(load) for _ in range(5)) < seconds(lambda: build(own, "profiles")) / 8
 
 
 def test_loaded_once() -> None:
