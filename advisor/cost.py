@@ -57,9 +57,17 @@ class Cost(Record, frozen=True, kw_only=True):
 
 
 def price(
-    per_hour: float | None, watts: float | None, per_kwh: float | None, currency: str | None = None
+    per_hour: float | None,
+    watts: float | None,
+    per_kwh: float | None,
+    currency: str | None = None,
+    *,
+    command: str = "advisor recommend",
 ) -> Price | None:
     """The price of an hour from what was given; None where nothing was.
+
+    Args:
+        command: which was asked, for what to type instead.
 
     Raises:
         UsageError: half of a pair, both ways at once, or an impossible number.
@@ -67,7 +75,7 @@ def price(
     given = {"--price-per-hour": per_hour, "--watts": watts, "--price-per-kwh": per_kwh}
     for option, value in given.items():
         if value is not None and not 0 <= value <= HIGHEST:
-            raise UsageError(f"{option} {value:g} is not possible", command="advisor recommend --help")
+            raise UsageError(f"{option} {value:g} is not possible", command=f"{command} --help")
     if currency is not None and not re.fullmatch(r"[A-Za-z]{3}", currency):
         raise UsageError(f"--currency {currency!r}: three letters are expected", hint="Such as USD or EUR.")
     money = (currency or "USD").upper()
@@ -78,11 +86,11 @@ def price(
         return Price(per_hour=hour, currency=money, said=f"{watts:g} W at {per_kwh:g} {money} per kWh, no hardware")
     if per_hour is None and watts is None and per_kwh is None:
         if currency is not None:
-            raise UsageError("--currency alone says no price", command="advisor recommend --price-per-hour 0.60")
+            raise UsageError("--currency alone says no price", command=f"{command} --price-per-hour 0.60")
         return None
     raise UsageError(
         "a cost needs --price-per-hour alone, or --watts with --price-per-kwh",
-        command="advisor recommend --price-per-hour 0.60",
+        command=f"{command} --price-per-hour 0.60",
     )
 
 

@@ -65,11 +65,12 @@ def command(
 
     if plot is not None:
         chart.check(plot)
-    money = price(price_per_hour, watts, price_per_kwh, currency)
+    asked_so = " ".join(["advisor cost", *([model] if model else [])])
+    money = price(price_per_hour, watts, price_per_kwh, currency, command=asked_so)
     if money is None:
         raise UsageError(
             "a cost needs a price: --price-per-hour, or --watts with --price-per-kwh",
-            command=f"advisor cost {model or ''} --price-per-hour 0.60".replace("  ", " "),
+            command=f"{asked_so} --price-per-hour 0.60",
         )
     known = catalog.load()
     machine = the_machine(spec, file, known)
