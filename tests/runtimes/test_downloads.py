@@ -40,7 +40,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install: Install) -> It
         made.add(TARGET, **{
             "config.json": encoded({"model_type": "gemma4_unified", "text_config": TEXT}),
             "model.safetensors.index.json": encoded({"weight_map": dict(zip("ab", PARTS, strict=True))}),
-            **{name: os.urandom(300_000) for name in PARTS},
+            **{name: os.urandom(3 << 20) for name in PARTS},
             "tokenizer.json": b"{}",
             "README.md": b"# Gemma",
             "original/model.pt": b"not needed",
@@ -83,7 +83,7 @@ def test_nothing_is_asked_of_the_network_the_second_time(hub: Hub) -> None:
 
 
 def test_one_that_broke_off_goes_on_where_it_was(hub: Hub) -> None:
-    hub.faults += [Fault(cut=100_000)] * 4
+    hub.faults += [Fault(cut=2 << 20)] * 4
     assert launch().exception is None
     assert any(begin > 0 for begin, _ in hub.asked)
     folder = checkpoint.local(Path(TARGET))
