@@ -162,6 +162,24 @@ def test_another_size_is_believed_less(store: Path) -> None:
     assert speed.plain == pytest.approx(speed.evidence.formula_plain * sqrt(0.5))
 
 
+def test_a_model_of_quite_another_size_is_no_relative(store: Path) -> None:
+    """Such as the embedded one: it says what a step takes besides reading weights."""
+    before = formula("e4b").speed
+    measurements.keep(
+        measurement(
+            model="demo",
+            target=FileId(name="demo.gguf", size=14_000_000, mark="d" * 16),
+            build="9600 CUDA",
+            drivers="nvidia 570.1",
+            machine=measurements.fingerprint(HERE),
+            placement="gpu",
+            tokens_per_s=100.0,
+            expected_tokens_per_s=1000.0,
+        )
+    )
+    assert formula("e4b").speed == before
+
+
 def test_what_others_measured_is_catalogue_data(store: Path) -> None:
     before = formula()
     fast = 1.2 * before.speed.plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from advisor import catalog, measurements, sharing
-from advisor.errors import ProfileError, RuntimeFailed
+from advisor.errors import AdvisorError, ProfileError, RuntimeFailed
 from advisor.measurements import FileId
 from tests.launch.conftest import advisor, ask
 from tests.trial.examples import measurement
@@ -129,6 +130,25 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b" " * (sharing.LARGEST + 1))
     with pytest.raises(ProfileError, match="larger than"):
         sharing.read(path)
+
+
+def test_damaged_files_are_refused_or_read_but_never_break(tmp_path: Path) -> None:
+    path = written(tmp_path, *[shared(low=20.0, high=40.0, gain=1.5, gain_low=1.2, gain_high=1.8)] * 2)
+    good, chance, refused = path.read_bytes(), random.Random(1), 0
+    for _ in range(600):
+        content = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(content))
+            content[place : place + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        path.write_bytes(content)
+        try:
+            found = sharing.read(path)
+        except AdvisorError as error:
+            refused += 1
+            assert len(error.message) < 300
+        else:
+            assert all(one.source == "imported" and one.model.isprintable() for one in found)
+    assert refused > 300
 
 
 def test_the_commands(tmp_path: Path, store: Path) -> None:

@@ -247,17 +247,6 @@ def test_wrong_usage_is_told(words: list[str], code: int, message: str, state: P
     assert message in json.loads(done.stdout)["error"]["message"]
 
 
-def test_png_without_its_package_names_it(tmp_path: Path) -> None:
-    from advisor import chart
-
-    try:
-        import cairosvg  # noqa: F401
-    except (ImportError, OSError):
-        with pytest.raises(RuntimeFailed) as told:
-            chart.check(tmp_path / "x.png")
-        assert told.value.command.endswith("pip install cairosvg")
-
-
 def test_the_schema_holds(state: Path) -> None:
     schema = ask("schema", "trial")
     assert schema["$id"] == "urn:advisor.trial:1"
