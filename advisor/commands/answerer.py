@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from advisor import checkpoints, demo, gguf, launching, pairing, sessions
+from advisor.attachments import Content
 from advisor.client import Client, Done, Text, Timings, joined, running
 from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_session
 from advisor.demo import Answer, collect, compare
@@ -42,7 +43,7 @@ class Answerer:
         self.client, self.backend, self.model, self.draft_tokens = client, backend, model, draft_tokens
         self._extra = extra
 
-    def ask(self, prompt: str, shown: Printer, *, raw: bool, **options: Any) -> Answer:
+    def ask(self, prompt: Content, shown: Printer, *, raw: bool, **options: Any) -> Answer:
         """One answer, shown as it comes. `raw`: the text goes on as it is."""
         try:
             return collect(
@@ -52,7 +53,7 @@ class Answerer:
         finally:
             shown.end()
 
-    def gain(self, prompt: str, timings: Timings, *, raw: bool) -> float | None:
+    def gain(self, prompt: Content, timings: Timings, *, raw: bool) -> float | None:
         """The drafter's speed against plain decoding, for this very prompt; None where requests cannot choose."""
         if not timings.draft_n or not self.backend.drafts_per_request:
             return None
@@ -64,8 +65,8 @@ class Answerer:
 
         return compare(ask, draft_tokens=self.draft_tokens, pairs=PAIRS).gain
 
-    def _events(self, prompt: str, *, raw: bool, **options: Any) -> Iterator[Text | Done]:
-        if raw:
+    def _events(self, prompt: Content, *, raw: bool, **options: Any) -> Iterator[Text | Done]:
+        if raw and isinstance(prompt, str):
             return self.client.complete(prompt, **options)
         return self.client.chat([{"role": "user", "content": prompt}], **options)
 

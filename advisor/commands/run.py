@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from advisor import attachments
 from advisor.commands.values import Number
 from advisor.errors import UsageError
 from advisor.order import AUTO, Order, drafts_in
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExamples:\n  advisor run 'What is a drafter?'\n  advisor run 12b 'Write a haiku about memory.'"
     "\n  advisor run model.gguf --drafter mtp.gguf 'Hello'\n  cat notes.txt | advisor run - --stats"
+    "\n  advisor run 12b --attach photo.jpg 'What is this?'"
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MODEL] PROMPT")
 @click.option("--backend", metavar="B", help="What runs MODEL; the best one here, for files native.")
@@ -38,6 +40,13 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable (with a fixed --draft-tokens).")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
 @click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
+@click.option(
+    "--attach",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A picture or a sound that the question is about; several times for several.",
+)
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without the chat template.")
 @click.option("--stats", is_flag=True, help="Speed and acceptance, on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.run/1).")
@@ -53,6 +62,7 @@ def command(
     seed: int | None,
     threads: int | None,
     gpu_layers: int | None,
+    attach: tuple[Path, ...],
     raw: bool,
     stats: bool,
     as_json: bool,
@@ -67,6 +77,9 @@ def command(
     drafts = drafts_in(draft_tokens)
     if drafter is not None and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor run --help")
+    if attach and raw:
+        raise UsageError("--attach and --raw exclude each other", hint="a text that goes on has no pictures or sounds")
+    question = attachments.content(prompt, attach)
     # What answers brings an HTTP library; errors of usage should not wait for it.
     from advisor.commands.answerer import answerer  # noqa: PLC0415
     from advisor.printer import Printer  # noqa: PLC0415
@@ -79,11 +92,12 @@ def command(
         draft_tokens=drafts,
         threads=threads,
         gpu_layers=gpu_layers,
+        projector=bool(attach),
     )
     shown = Printer(quiet=as_json)
     with answerer(order, prompt, max_tokens) as asked:
-        answer = asked.ask(prompt, shown, raw=raw, temperature=temperature, max_tokens=max_tokens, seed=seed)
-        gain = asked.gain(prompt, answer.timings, raw=raw) if stats else None
+        answer = asked.ask(question, shown, raw=raw, temperature=temperature, max_tokens=max_tokens, seed=seed)
+        gain = asked.gain(question, answer.timings, raw=raw) if stats else None
     timings = msgspec.to_builtins(answer.timings)
     if as_json:
         click.echo(json.dumps(document(answer, asked), ensure_ascii=False))
