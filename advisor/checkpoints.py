@@ -69,7 +69,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
     draft = order.drafter or (Path(found.drafter) if found.drafter and order.drafts else None)
     repositories = _repositories(found, order, draft)
     files = tuple(each for one in repositories for each in (_files(one) if strict else _unread(one)))
-    own = profile.sampling
+    usual = profile.sampling
     return Setup(
         backend=runtime.id,
         model=Model(
@@ -78,7 +78,7 @@ def configure(order: Order, *, strict: bool) -> Setup:
             drafter=draft,
             draft_tokens=_draft_tokens(order, profile, inside=not found.drafter) if order.drafts else 0,
             context_tokens=_context(order, profile.context_tokens, profile.id),
-            sampling={"temperature": own.temperature, "top_p": own.top_p, "top_k": float(own.top_k)},
+            sampling={"temperature": usual.temperature, "top_p": usual.top_p, "top_k": float(usual.top_k)},
         ),
         options=_options(order, room, runtime, profile.id),
         drafter_reason=_reason(order, found),
@@ -152,6 +152,7 @@ def _chosen(order: Order, profile: ModelProfile, runtime: Runtime, machine: Mach
             raise unknown_name(f"checkpoint of {profile.id} for {runtime.name}", order.quant, [o.name for o in mine])
         mine = named
     asked = {"context": order.context or CONTEXT, "sequences": order.parallel, "hosts": max(1, len(order.hosts))}
+    asked["least"] = runtime.cards.get(profile.id, 1) if order.drafts else 1
     rooms = [(one, room_for(one, profile, machine, drafter=order.use_drafter, **asked)) for one in mine]
     fitting = [each for each in rooms if each[1].fits]
     return fitting[0] if fitting else min(rooms, key=lambda each: int(each[0].bytes))
@@ -242,6 +243,9 @@ def _notes(runtime: Runtime, profile: ModelProfile, machine: Machine, found: Che
     notes.append(f"needs {runtime.needs}")
     if here is None or here.version is None:
         notes += _as_image(runtime, room)
+    least = runtime.cards.get(profile.id, 1)
+    if 0 < len(room.cards) < least:
+        notes.append(f"its cookbook asks for {least} GPUs for {profile.name} with its drafter")
     if not room.fits:
         notes.append(_short(profile, found, room))
     return tuple(notes)

@@ -158,7 +158,8 @@ class Runtime(Record, frozen=True, kw_only=True):
     is imported here. `install`: a command line by system, `usual` for the others. `floor`: the first version with
     Gemma's drafters; `floors`: by model, where that is later; `refused`: versions that cannot, and why. `systems`:
     those that it runs on. `apps`: what runs its files on a phone, by system. `address`: the variable that names a
-    server that runs already; `image`: the container's, by the vendor of the GPUs."""
+    server that runs already; `image`: the container's, by the vendor of the GPUs. `cards`: by model, GPUs that it asks
+    for at least with the drafter."""
 
     id: Text
     name: Text
@@ -167,6 +168,7 @@ class Runtime(Record, frozen=True, kw_only=True):
     variable: str = ""
     address: str = ""
     image: dict[str, Text] = {}
+    cards: dict[str, Count] = {}
     install: dict[str, Text]
     needs: Text
     systems: tuple[Text, ...]

@@ -31,12 +31,14 @@ def room_for(
     sequences: int = 1,
     drafter: bool = True,
     hosts: int = 1,
+    least: int = 1,
 ) -> Room:
     """The fewest cards that hold it, tensors divided among them and the other hosts, which have the same; main memory
     where there is no card.
 
     Args:
         context: tokens of each of the `sequences` conversations.
+        least: GPUs that are asked for; fewer, where there are not so many.
     """
     shape = footprint.Shape(context_tokens=context, sequences=1)
     cache = footprint.kv_cache_bytes(profile.architecture, shape) * sequences
@@ -45,7 +47,8 @@ def room_for(
     if not cards or machine.memory.unified:
         free = machine.memory.limit_bytes or machine.memory.total_bytes
         return Room(cards=cards[:1], need=total // hosts, fits=total // hosts <= HOST_SHARE * free)
-    possible = [count for count in PARALLEL if count <= len(cards)]
+    there = [count for count in PARALLEL if count <= len(cards)]
+    possible = [count for count in there if count >= least] or there[-1:]
     for count in possible:
         need = total // (count * hosts) + CARD_RESERVE
         if all(need <= CARD_SHARE * card.memory_total_bytes for card in cards[:count]):

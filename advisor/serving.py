@@ -145,7 +145,9 @@ def best_of(model: ModelProfile, terms: Terms, machine: Machine, catalog: Catalo
     if terms.context_tokens > model.context_tokens:
         return None
     cards = cards_of(machine)
-    counts = [count for count in PARALLEL if count <= len(cards)]
+    there = [count for count in PARALLEL if count <= len(cards)]
+    least = runtime.cards.get(model.id, 1) if terms.drafter else 1
+    counts = [count for count in there if count >= least] or there[-1:]
     for found in (one for one in model.checkpoints if runtime.id in one.runtimes):
         sites = [
             Site(model=model, found=found, cards=cards[:count], terms=terms, machine=machine, catalog=catalog)

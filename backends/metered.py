@@ -68,12 +68,20 @@ class Metered(Served):
         if options.container:
             return self._contained(model, options)
         if not options.server:
-            return super().plan(model, options)
+            return self._with_cards(super().plan(model, options))
         url = address(options.server)
         asked = tuple({"method": "GET", "url": f"{url}{path}"} for path in ("/v1/models", "/metrics"))
         return LaunchPlan(
             backend=self.name, model=model, options=options, requests=asked, command=f"curl {url}/v1/models"
         )
+
+    def _with_cards(self, plan: LaunchPlan) -> LaunchPlan:
+        """What a human types names the cards too, where they are not the first ones."""
+        numbers = [gpu.index for gpu in plan.options.gpus]
+        if numbers == list(range(len(numbers))) or os.name == "nt":
+            return plan
+        words = " ".join(f"{name}={value}" for name, value in shown_cards(plan.options).items())
+        return msgspec.structs.replace(plan, command=f"{words} {plan.command}".lstrip())
 
     def _contained(self, model: Model, options: Options) -> LaunchPlan:
         """The command of a container: the same server's, which listens on all of its own addresses."""

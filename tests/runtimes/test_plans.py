@@ -118,3 +118,43 @@ def test_a_speed_that_nobody_tells_is_left_out() -> None:
     counted = {"prompt_n": 17, "prompt_per_second": None, "predicted_n": 9, "predicted_per_second": 12.5}
     said = stats_lines({**counted, "draft_n": None, "draft_n_accepted": None})
     assert said[:2] == ["prompt   17 tokens", "answer   9 tokens, 12.5 tokens/s"]
+
+
+def test_sglang_asks_for_two_cards_for_the_large_ones() -> None:
+    flags = plan("8x H100 SXM, 512GB", model="31b", backend="sglang").argv
+    assert flags[flags.index("--tp") + 1] == "2"
+    assert "--tp" not in plan("8x H100 SXM, 512GB", model="31b", backend="sglang", use_drafter=False).argv
+    assert "--tp" not in plan("8x H100 SXM, 512GB", model="12b", backend="sglang").argv
+    alone = Order(machine=parse("H100 SXM, 256GB", catalog.load()), model="31b", backend="sglang")
+    setup = launching.configure(alone, strict=False)
+    assert any("asks for 2 GPUs" in note for note in setup.notes)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_tensors_are_divided_among_2_4_or_8_cards(name: str, count: int) -> None:
+    parallel = {2: 20, 4: 60, 8: 150}[count]
+    argv = plan("8x H100 SXM, 512GB", model="31b", backend=name, quant="BF16", context=16384, parallel=parallel).argv
+    flag = "--tensor-parallel-size" if name == "vllm" else "--tp"
+    assert argv[argv.index(flag) + 1] == str(count)
+    assert not any("pipeline" in word for word in argv)
+
+
+def test_three_cards_are_two() -> None:
+    argv = plan("3x RTX 3090, 128GB", model="31b", backend="vllm").argv
+    assert argv[argv.index("--tensor-parallel-size") + 1] == "2"
+
+
+def test_sglang_has_a_command_for_each_host() -> None:
+    made = plan("2x RTX 3090, 128GB", model="31b", backend="sglang", quant="BF16", hosts=("a", "b", "c"))
+    assert list(made.hosts) == ["b", "c"]
+    assert made.argv[-6:] == ("--nnodes", "3", "--node-rank", "0", "--dist-init-addr", "a:20000")
+    assert "--node-rank 2 --dist-init-addr a:20000" in made.hosts["c"]
+    assert made.argv[made.argv.index("--tp") + 1] == "6"
+
+
+def test_the_printed_command_has_the_cards_that_are_not_the_first_ones() -> None:
+    mixed = plan("RTX 3060 12GB, 2x RTX 3090, 128GB", model="31b", backend="vllm")
+    assert mixed.environment["CUDA_VISIBLE_DEVICES"] == "1,2"
+    assert mixed.command.startswith("CUDA_VISIBLE_DEVICES=1,2 vllm serve")
+    assert plan("2x RTX 3090, 128GB", model="31b", backend="vllm").command.startswith("vllm serve")
