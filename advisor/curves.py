@@ -36,7 +36,8 @@ def speed_by_depth(one: Candidate, terms: Terms, machine: Machine, catalog: Cata
         filled = msgspec.structs.replace(setup, context_tokens=depth)
         return predict(filled, one.model.drafter if file else None, file, terms.use_case.output_kind).full
 
-    return tuple((depth, at(depth)) for depth in steps(0, terms.context_tokens, points))
+    known = one.speed.full / at(terms.context_tokens)  # by what was measured here, where anything was
+    return tuple((depth, known * at(depth)) for depth in steps(0, terms.context_tokens, points))
 
 
 def memory_by_context(one: Candidate, terms: Terms, points: int = 24) -> Curve:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import catalog, known, launching, measurements, tried
+from advisor import catalog, curves, known, launching, measurements, tried
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 from advisor.measurements import FileId
 from advisor.order import ADAPTS, Order
@@ -295,3 +295,16 @@ def cost_of_knowing() -> float:
         assert known.of(HERE) is not None
         took.append(time.process_time() - begun)
     return min(took)
+
+
+def test_the_curve_over_depths_goes_through_what_was_measured(store: Path) -> None:
+    before = formula()
+    terms = found().terms
+    fast = 1.5 * before.speed.plain
+    trial(quant=before.quant.name, plain=fast, drafted=2 * fast)
+    after = next(each.candidate for each in found().recommendations if each.candidate.quant.name == before.quant.name)
+    assert after.speed.full > 1.2 * before.speed.full
+    for one in (before, after):
+        curve = dict(curves.speed_by_depth(one, terms, HERE, CATALOG))
+        assert curve[terms.context_tokens] == pytest.approx(one.speed.full)
+        assert curve[0] > one.speed.full

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 import psutil
 import pytest
 from click.testing import CliRunner
 
-from advisor import launching, measurements, sessions, trial_sessions
+from advisor import launching, measurements, sessions, trial_page, trial_sessions
 from advisor.commands.trial import command
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
 from advisor.order import Order
 from advisor.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
-from advisor.trial_document import BUSY
+from advisor.trial_document import BUSY, KindPart, LengthPart
 from advisor.trial_sessions import Own
 from backends.base import load
 from tests.engine.random_pair import Pair
@@ -250,3 +251,27 @@ def test_wrong_usage_is_told(words: list[str], code: int, message: str, state: P
 def test_the_schema_holds(state: Path) -> None:
     schema = ask("schema", "trial")
     assert schema["$id"] == "urn:advisor.trial:1"
+
+
+@pytest.mark.parametrize(("shares", "told"), [((0.9, 0.5), "90%, 50%"), ((), "unknown, 70% of all")])
+def test_acceptance_by_position_is_unknown_where_a_server_does_not_count_it(
+    shares: tuple[float, ...], told: str
+) -> None:
+    length = msgspec.convert(
+        dict.fromkeys(LengthPart.__struct_fields__, 1.0)
+        | {"draft_tokens": 2, "n": 3, "acceptance": shares, "accepted": 0.7, "memory_bytes": None},
+        LengthPart,
+    )
+    part = KindPart(
+        kind=None,
+        depth_tokens=9,
+        verdict="keep",
+        draft_tokens=2,
+        gain=1.0,
+        low=1.0,
+        high=1.0,
+        alike=(),
+        settled=True,
+        lengths=(length,),
+    )
+    assert told in trial_page.detail_lines(part)[0]
