@@ -23,7 +23,7 @@ from advisor import sessions
 from advisor.cli import cli
 from advisor.client import Timings
 from advisor.errors import AdvisorError, NoBackend, OutOfMemory, RuntimeFailed
-from backends import group
+from backends import group, roots, served
 from backends.base import Endpoint, Model, Options, Watch, load
 from backends.counting import _completed
 from tests.runtimes.conftest import Install, drafter, faults, one_file, target
@@ -199,6 +199,43 @@ def test_healthy_and_dead_at_the_first_request(install: Install, pair: Model, mo
     assert "different shapes" in error.message
     assert "must match the existing size" in error.message
     assert "--no-drafter" in error.hint
+
+
+@pytest.mark.parametrize("fault", ["oom", "dies-first"])
+def test_sglang_fails_in_the_same_words(
+    fault: str, install: Install, pair: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("sglang")
+    faults(monkeypatch, fault, "workers")
+    error = refused("sglang", pair)
+    assert isinstance(error, OutOfMemory) is (fault == "oom")
+    assert ("out of memory" if fault == "oom" else "different shapes") in error.message
+
+
+def test_healthy_and_silent_at_the_first_request(
+    install: Install, pair: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("vllm")
+    faults(monkeypatch, "hangs")
+    monkeypatch.setattr(served, "WARM_UP_S", 1.0)
+    assert "is healthy, and gave no first answer" in refused("vllm", pair).message
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0, "ended by itself, with code 0 although it failed: RuntimeError: all is lost"),
+        (3, "ended with code 3: RuntimeError"),
+        (-9, "was ended by SIGKILL"),
+        (None, "runs on without its engine"),
+    ],
+)
+def test_an_end_is_a_failure_whatever_its_code(code: int | None, said: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("INFO ready\nRuntimeError: all is lost\nINFO shutdown complete\n")
+    found = roots.explain("vLLM", log, code, draft=True)
+    assert said in found.message
+    assert str(log) in found.hint
 
 
 def test_a_port_that_is_taken(install: Install, pair: Model) -> None:
