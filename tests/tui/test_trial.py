@@ -11,6 +11,7 @@ from advisor.errors import RuntimeFailed
 from advisor.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.settings import Settings
+from advisor.tui.tryout import KINDS
 from advisor.tui.widgets.forward import Forward
 from tests.tui import scripted
 from tests.tui.drive import drive, press, step, text, until
@@ -38,6 +39,11 @@ async def over(app: Wizard, pilot: Pilot[Any]) -> None:
     await pilot.pause(0.2)
 
 
+def tried(app: Wizard) -> set[tuple[str, bool]]:
+    """Kinds of prompt, each without or with the drafter, that were answered."""
+    return {(one.kind, one.length != 0) for one in app.tryout.samples} if app.tryout else set()
+
+
 def test_both_sides_are_asked_in_turn() -> None:
     backend = Scripted()
     backend.pause_s = 0.0005
@@ -47,16 +53,18 @@ def test_both_sides_are_asked_in_turn() -> None:
         backend.asked.clear()
         await press(pilot, "enter")
         assert step(app) == "trial"
+        both = {(kind, drafting) for kind in KINDS for drafting in (False, True)}
+        await until(pilot, lambda: tried(app) == both, 60)
+        await press(pilot, "x")
         await over(app, pilot)
         shown = text(app)
         for word in ("Code", "Questions", "Story", "plain", "drafted", "86 %", "71 %", "55 %"):
             assert word in shown
         assert {one["draft_tokens"] for one in backend.asked} == {0, 3}
-        assert app.tryout is not None and len(app.tryout.samples) >= 6
         await press(pilot, "enter")
         assert step(app) == "chat"
 
-    drive(wizard(backend), script)
+    drive(wizard(backend, each_s=30.0), script)
 
 
 def test_skipped_it_decides_with_what_it_has() -> None:
