@@ -21,9 +21,9 @@ def config(folder: Path) -> dict:
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
-    data = (folder / "model.safetensors").read_bytes()
+    data = memoryview((folder / "model.safetensors").read_bytes())  # a slice of bytes would be a copy
     size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+    header = json.loads(bytes(data[8 : 8 + size]))
     return {
         name: np.frombuffer(data[8 + size :][slice(*entry["data_offsets"])], "<f4").reshape(entry["shape"])
         for name, entry in header.items()
