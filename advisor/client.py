@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from backends.base import Backend, Endpoint, LaunchPlan
 Cause = Callable[[], AdvisorError]
 """Says why the server no longer answers; may take a second to find out."""
 CLIENT_ERRORS = range(400, 500)
+MARKUP = re.compile(r"<[^>]*>|^[^<>]*>")  # with the rest of the tag that a body begins with
 LATER = (408, 429)
 """Not the request's fault: too slow, or too many at once."""
 CONNECT_S = 5.0
@@ -222,12 +225,19 @@ def _refusal(reply: httpx.Response) -> AdvisorError:
     try:
         message = _message(reply.json())
     except ValueError:
-        message = reply.text[:200]
+        message = _unmarked(reply.text)[:200]
     if reply.status_code == httpx.codes.UNAUTHORIZED:
         return UsageError(message or "the server wants an API key", hint=f"put it into the environment's {KEY}")
     ours = reply.status_code in CLIENT_ERRORS and reply.status_code not in LATER
     kind = UsageError if ours else RuntimeFailed
     return kind(message or f"the server answered {reply.status_code}")
+
+
+def _unmarked(text: str) -> str:
+    """What a page of HTML says in its body, in a line; other texts as they are."""
+    if not text.lstrip().startswith("<"):
+        return text
+    return " ".join(html.unescape(MARKUP.sub(" ", text.partition("<body")[2])).split())
 
 
 def _message(body: Any) -> str:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from advisor import catalog, launching, remedy, starting
 from advisor.cli import cli
-from advisor.client import _message
+from advisor.client import _message, _unmarked
 from advisor.commands.launch import parse_hosts
 from advisor.commands.run import stats_lines
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
@@ -158,3 +158,11 @@ def test_the_printed_command_has_the_cards_that_are_not_the_first_ones() -> None
     assert mixed.environment["CUDA_VISIBLE_DEVICES"] == "1,2"
     assert mixed.command.startswith("CUDA_VISIBLE_DEVICES=1,2 vllm serve")
     assert plan("2x RTX 3090, 128GB", model="31b", backend="vllm").command.startswith("vllm serve")
+
+
+def test_a_page_of_html_is_read_as_what_it_says() -> None:
+    """LiteRT-LM's errors, as its server gave them."""
+    head = "<!DOCTYPE HTML>\n<head><title>Error response</title></head>\n"
+    page = f"{head}<body>\n<h1>Error response</h1>\n<p>Error code: 500</p></body>"
+    assert _unmarked(page) == "Error response Error code: 500"
+    assert _unmarked("plain words") == "plain words"
