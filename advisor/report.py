@@ -21,7 +21,8 @@ from advisor.footprint import Footprint
 from advisor.machine import Basis, Machine
 from advisor.placement import Mode, Placement, usable_gpus
 from advisor.ranking import Ranking, Recommendation, Role
-from advisor.serving import Service, propose
+from advisor.service import Service
+from advisor.serving import propose
 from advisor.shares import Parts, parts, shares
 from advisor.speed import Evidence, Speed
 from advisor.upgrade import NextStep

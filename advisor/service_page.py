@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from advisor.serving import Service
+from advisor.service import Service
 
 
 def headline(service: Service) -> Text:

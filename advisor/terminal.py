@@ -17,7 +17,7 @@ from advisor import phones
 from advisor.machine import Record
 from advisor.placement import in_words
 from advisor.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart, SpeedPart
-from advisor.serving import Service
+from advisor.service import Service
 from advisor.units import format_file_size
 
 WIDEST = 96

@@ -15,10 +15,11 @@ from advisor import catalog, concurrency, simulate, terminal
 from advisor.launching import configure
 from advisor.machine import Availability
 from advisor.order import Order
+from advisor.rack import Rack
 from advisor.ranking import Ranking, Request, rank
 from advisor.report import document, json_schema
 from advisor.room import cards_of
-from advisor.serving import Service, Site
+from advisor.service import Service
 
 CATALOG = catalog.load()
 
@@ -33,12 +34,12 @@ def service(spec: str, **request) -> Service:
     return found
 
 
-def site(spec: str, model: str, quant: str, cards: int, **changes) -> Site:
+def rack(spec: str, model: str, quant: str, cards: int, **changes) -> Rack:
     machine = simulate.parse(spec, CATALOG)
     profile = CATALOG.models[model]
     found = next(one for one in profile.checkpoints if one.name == quant and "vllm" in one.runtimes)
     terms = msgspec.structs.replace(ranking(spec).terms, context_tokens=4096)
-    return Site(
+    return Rack(
         model=profile,
         found=msgspec.structs.replace(found, **changes),
         cards=cards_of(machine)[:cards],
@@ -138,7 +139,7 @@ def test_users_get_the_speed_that_was_asked_for() -> None:
 def test_gains_published_for_load() -> None:
     """Callstack's article of 2026 on google/gemma-4-31B-it with vLLM and the assistant, two RTX PRO 6000 (Blackwell
     Server Edition) and tensors divided: 2.48x with one request, 1.92x with 10 at once, 1.09x with 100."""
-    two = site("2x RTX PRO 6000, 256GB", "31b", "BF16", 2)
+    two = rack("2x RTX PRO 6000, 256GB", "31b", "BF16", 2)
     for users, published in ((1, 2.48), (10, 1.92), (100, 1.09)):
         assert two.load(users).drafter_gain == pytest.approx(published, rel=0.35), users
 
@@ -146,7 +147,7 @@ def test_gains_published_for_load() -> None:
 def test_throughput_published_for_load() -> None:
     """HexGrid's benchmark of 2026: Gemma 4 31B in FP8 (33 GB) on one RTX PRO 6000, vLLM 0.20 without a drafter, 14 to
     21 requests at once, 548 output tokens/s."""
-    one = site("RTX PRO 6000, 256GB", "31b", "BF16", 1, bytes=33_000_000_000, drafter="", drafter_bytes=0)
+    one = rack("RTX PRO 6000, 256GB", "31b", "BF16", 1, bytes=33_000_000_000, drafter="", drafter_bytes=0)
     found = one.load(18)
     assert found.drafter_gain == 1
     assert found.low < 548 < found.high
