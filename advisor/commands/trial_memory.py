@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from advisor import calibration, catalog, measurements
-from advisor.errors import unknown_name
+from advisor.errors import UsageError, unknown_name
 from advisor.measurements import Measurement
 from advisor.trial_words import length_in_words
 from advisor.units import format_rate
@@ -63,6 +63,8 @@ def _about(model: str | None) -> Callable[[Measurement], bool]:
         return name in (one.model, one.model.lower(), Path(one.target.name).stem)
 
     there = measurements.recall()
+    if not there:
+        raise UsageError("nothing was measured yet", command=f"advisor trial {model}")
     if not any(map(wanted, there)):
         names = {one.model for one in there}
         raise unknown_name("model in what was measured", model, names, command="advisor trial --history")

@@ -236,7 +236,7 @@ def test_a_backend_that_is_not_here_is_told_before_anything_else(
         (["demo", "--plot", "x.gif"], 2, "svg or .png"),
         (["demo", "--plot", "/nowhere/x.svg"], 2, "there is no folder"),
         (["--history", "--forget"], 2, "stand alone"),
-        (["nothing", "--history"], 2, "unknown model"),
+        (["nothing", "--history"], 2, "nothing was measured yet"),
         (["demo", "--minutes", "0"], 2, "--minutes"),
         (["--import", "/nowhere/x.json"], 6, "cannot be read"),
         (["--export", "x.json"], 6, "nothing to share"),
