@@ -19,8 +19,8 @@ from advisor.errors import RuntimeFailed
 from advisor.processes import members
 from backends.base import Backend, Endpoint, Model, Options, Watch, load
 from backends.conformance import Bench
-from backends.vllm import Vllm
 from profiles.demo import checkpoint
+from tests.runtimes.eager import Eager
 
 pytest_plugins = ["backends.conformance.plugin"]
 pytestmark = [
@@ -34,13 +34,6 @@ QUESTION = [{"role": "user", "content": demo.QUESTION}]
 TOKENS = 100
 PROGRAMS = {name: os.environ.get(runtime.variable, "") for name, runtime in catalog.load().runtimes.items()}
 """As this process was given them: other tests of this folder hide what is installed."""
-
-
-class Eager(Vllm):
-    """Without compiling the model, which takes a minute of each start."""
-
-    def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
-        return (*super().argv(program, model, options), "--enforce-eager")
 
 
 @pytest.fixture(scope="module", params=["mlx", "vllm"])
