@@ -44,7 +44,7 @@ def converse(options: Settings, services: Services | None = None) -> tuple[str, 
         if key == "1" and found and (argv := confirmed(found, world)):
             return argv
         if key == "6":
-            backends(machine)
+            backends(choice, machine)
         elif key in QUESTIONS:
             choice = asked(key, choice, machine)
         elif key not in ACTIONS:
@@ -124,12 +124,15 @@ def ask_machine(choice: Choice) -> Choice:
 QUESTIONS = {"2": ask_use_case, "3": ask_context, "4": ask_preference, "5": ask_machine}
 
 
-def backends(machine: Machine) -> None:
-    """What can run it here, and what the others need."""
-    from advisor.commands.detect import backend_text  # noqa: PLC0415
+def backends(choice: Choice, machine: Machine) -> None:
+    """What can run it here, what each would do, and what the others need."""
+    from advisor.tui.prospects import prospects  # noqa: PLC0415 - where they are asked for
 
-    for one in machine.backends:
-        click.echo(f"{backend_text(one)}." + (f" {one.hint}" if one.hint else ""))
+    for one in prospects(choice, machine):
+        said = [f"{one.backend.name}: {'; '.join(filter(None, (one.state, one.helps)))}."]
+        said += [f"{'Does' if one.ready else 'Would do'}: {one.does}."] if one.does else []
+        said += [f"Command: {one.command}"] if one.command else []
+        click.echo(" ".join(said))
 
 
 def confirmed(found: Answer, world: Services) -> tuple[str, ...] | None:

@@ -166,6 +166,7 @@ def test_plain_asks_the_same(folder: Path) -> None:
     line = "advisor recommend --use-case coding --context 16384 --prefer quality --simulate 'RTX 4090, 64GB'"
     assert line in shown.stdout
     assert "nothing can be started here" in shown.stdout
+    assert "vllm: assumed to be current. Does: Gemma 4" in shown.stdout
     assert "\x1b" not in shown.stdout
     assert not re.search("[█▓▒▞─━]", shown.stdout), "a screen reader would spell it out"
 
