@@ -13,6 +13,7 @@ from advisor.errors import RuntimeFailed
 from advisor.tui.app import Wizard
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.settings import Settings
+from advisor.tui.widgets.question import Question
 from advisor.tui.widgets.turn import Turn
 from tests.tui.drive import Script, drive, press, send, settled, step, text, until
 from tests.tui.scripted import Scripted
@@ -43,6 +44,7 @@ def chat(app: Wizard) -> ChatStep:
 
 
 async def ask(app: Wizard, pilot: Pilot[Any], question: str = "What fits?") -> None:
+    await until(pilot, lambda: isinstance(app.focused, Question))
     for letter in question:
         send(app, "space" if letter == " " else letter)
     send(app, "enter")
