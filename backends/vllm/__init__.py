@@ -126,7 +126,8 @@ class Vllm(Metered):
         positions: dict[int, float] = {}
         for each in SAMPLE.finditer(text):
             found[each["name"]] = found.get(each["name"], 0) + float(each["value"])
-            if place := re.search(r'position="(\d+)"', each["labels"] or ""):
+            place = re.search(r'position="(\d+)"', each["labels"] or "")
+            if place and each["name"].endswith("_total"):  # beside them are the times at which they began
                 positions[int(place[1])] = positions.get(int(place[1]), 0) + float(each["value"])
 
         def spec(name: str) -> int:
