@@ -41,14 +41,14 @@ def shifted(draft: Draft, logits: Logits, sampler: Sampler) -> list[int]:
     return [*found[:-1], int(logits[max(0, len(found) - 2)].argmax())]
 
 
-@pytest.mark.parametrize("rule", [lenient, one_too_many, shifted])
-def test_a_broken_rule_is_noticed(demo: Engine, rule: Rule) -> None:
+@pytest.mark.parametrize("broken", [lenient, one_too_many, shifted])
+def test_a_broken_rule_is_noticed(demo: Engine, broken: Rule) -> None:
     """What is kept of the cache needs no such test: llama.cpp refuses positions that do not follow each other."""
     for text in (" ".join(WORDS[at:]) for at in range(len(WORDS) // 2)):
         prompt = demo.target.model.tokenize(text, special=True, begin=True)
         plain = tokens(demo, prompt, 0, LIMIT)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "verified", rule)
+            patch.setattr(engine, "verified", broken)
             found = tokens(demo, prompt, DRAFTS, LIMIT)
         if same(demo, prompt, plain, found, DRAFTS + 1, foreign=True).wrong >= 0:
             return
