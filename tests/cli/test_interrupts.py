@@ -24,7 +24,7 @@ MOMENTS = 40 if os.environ.get("ADVISOR_FULL") else 2
 """Of each command."""
 COMMANDS = {
     ("recommend",): 0.6,
-    ("run", "demo", "hello", "--max-tokens", "100000"): 2.5,
+    ("run", "demo", "hello", "--max-tokens", "2000"): 2.5,
     ("launch", "demo", "--backend", "native"): 2.5,
     ("demo",): 2.5,
 }
