@@ -38,8 +38,8 @@ DEMO = Path(__file__).parents[2] / "profiles" / "demo"
 LENGTHS = (1, 2, 3, 5)
 SHIFT = 41
 """Characters."""
-REAL_TOKENS, REAL_ROUNDS = 16, 2
-"""For a model of a real size, each of whose tokens takes a moment."""
+REAL_TOKENS, REAL_ROUNDS = 16, 6
+"""For a model of a real size, each of whose tokens takes a moment, and with only three prompts."""
 REAL_CASES = [Case("chat", text) for text in ("What is a drafter?", "Write a function.", "1 2 3 4 5 6 7 8")]
 
 
@@ -68,12 +68,12 @@ class Bench(NamedTuple):
 
 
 def cases(each: int) -> list[Case]:
-    """Prompts by kind: questions that the demo model knows, others, documentation and code, text that repeats."""
+    """As many questions as code, documentation and text that repeats. Half of the questions the demo model knows."""
     held = json.loads((DEMO / "held_out.json").read_text(encoding="utf-8"))
     chats = [
         Case(kind, f"<|turn>user\n{text}<turn|>\n<|turn>model\n")
         for kind in ("stated", "free")
-        for text in held[kind][:each]
+        for text in held[kind][: (each + 1) // 2]
     ]
     code = shifted([text for text in held["passages"] if "def " in text], each)
     prose = shifted([text for text in held["passages"] if "def " not in text], each)
