@@ -129,7 +129,8 @@ def test_the_command_measures_remembers_and_draws(tmp_path: Path, always: Pair) 
     assert len(shown["measurements"]) == len(kept)
     estimate = ask("estimate", str(always.target), "--drafter", str(always.drafter), "--backend", "native")
     assert estimate["basis"]["plain_tokens_per_s"] == "measured"
-    assert estimate["speed"]["plain_tokens_per_s"] == pytest.approx(plain.tokens_per_s, rel=0.5)
+    rates = [each.tokens_per_s for each in kept if each.draft_tokens == 0]  # at several depths, which other work parts
+    assert min(rates) / 2 < estimate["speed"]["plain_tokens_per_s"] < 2 * max(rates)
     assert "measured here" in estimate["drafter"]["reason"]
     order = Order(model=str(always.target), drafter=always.drafter, backend="native")
     setup = launching.configure(order)
