@@ -3,7 +3,6 @@ drafter or not."""
 
 from __future__ import annotations
 
-import functools
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -13,11 +12,10 @@ from advisor import paths
 from advisor.catalog import Catalog
 from advisor.footprint import Footprint, KvType, Shape, footprint
 from advisor.machine import Availability, Machine, Record
-from advisor.pace import Pace
 from advisor.placement import Budget, Placement, budget, in_words, place, single_copy, usable_gpus
 from advisor.profile import Drafter, DrafterFile, ModelProfile, Quant, UseCase
 from advisor.speculation import WORTHWHILE_GAIN
-from advisor.speed import DEFAULT_DEPTH, Setup, Speed, plain_at, predict
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 
 if TYPE_CHECKING:
     from advisor.known import Known
@@ -259,13 +257,10 @@ def configuration(
         depth_tokens=min(DEFAULT_DEPTH, terms.context_tokens),
         context_tokens=terms.context_tokens,
     )
-
-    def predicted(pace: Pace | None = None) -> Speed:
-        paced = msgspec.structs.replace(setup, pace=pace)
-        return predict(paced, model.drafter if file else None, file, terms.use_case.output_kind)
-
-    speed = predicted()
-    if site.known is not None:
+    drafter, output = model.drafter if file else None, terms.use_case.output_kind
+    if site.known is None:
+        speed = predict(setup, drafter, file, output)
+    else:
         from advisor.known import Question  # noqa: PLC0415
         from advisor.measurements import FileId  # noqa: PLC0415
 
@@ -276,10 +271,10 @@ def configuration(
             backend=terms.backend.name,
             placement=placed.mode,
             depth_tokens=setup.depth_tokens,
-            output=terms.use_case.output_kind,
+            output=output,
             drafting=file is not None,
         )
-        speed = site.known.applied(speed, asked, functools.partial(plain_at, setup), predicted)
+        speed = site.known.predicted(setup, drafter, file, asked)
     scores = site.qualities.get(model.id) or quality_parts(model, terms.use_case, site.catalog)
     choice = DrafterChoice(
         enabled=file is not None and speed.draft_tokens > 0,

@@ -13,7 +13,7 @@ import msgspec
 from advisor import catalog, demo, joining
 from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
 from advisor.machine import Availability, Machine, Record
-from advisor.order import Order, Repository, Setup
+from advisor.order import DRAFT_TOKENS, SWITCHED_OFF, Order, Repository, Setup
 from advisor.profile import Checkpoint, ModelProfile, Runtime
 from advisor.room import Room, cards_of, room_for
 from advisor.units import format_bytes, format_file_size
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from advisor.store import File
 
 CONTEXT = 8192
-DRAFT_TOKENS = 3
 LITERT = "litert"
 
 
@@ -97,8 +96,8 @@ def is_place(name: str) -> bool:
 
 
 def _reason(order: Order, found: Checkpoint) -> str:
-    if not order.use_drafter or order.draft_tokens == 0:
-        return "it was switched off"
+    if not order.drafts:
+        return SWITCHED_OFF
     return "the assistant of this size" if found.drafter else "it is inside the file"
 
 
@@ -132,7 +131,7 @@ def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
         options=_options(order, Room(cards=cards_of(machine)[: 1 if machine.gpus else 0], need=0, fits=True), runtime),
         drafter_reason="as it was given" if given else "none was given",
         order=order,
-        notes=(f"{runtime.name} {runtime.floor} or later: {_install(runtime, machine)}",),
+        notes=(f"{runtime.name} {runtime.floor} or later: {runtime.install_line(machine.os)}",),
     )
 
 
@@ -230,14 +229,10 @@ def _short(profile: ModelProfile, found: Checkpoint, room: Room) -> str:
     return f"{profile.name} {found.name} needs about {format_bytes(room.need)} {where}, which is more than there is"
 
 
-def _install(runtime: Runtime, machine: Machine) -> str:
-    return runtime.install_line(machine.os)
-
-
 def _notes(runtime: Runtime, profile: ModelProfile, machine: Machine, found: Checkpoint, room: Room) -> tuple[str, ...]:
     """What a reader of the plan should know."""
     here = next((each for each in machine.backends if each.name == runtime.id), None)
-    notes = [f"{runtime.name} {runtime.least(profile.id)} or later: {_install(runtime, machine)}", *_state(here)]
+    notes = [f"{runtime.name} {runtime.least(profile.id)} or later: {runtime.install_line(machine.os)}", *_state(here)]
     if machine.os not in runtime.systems:
         notes.append(f"it does not run on this system ({machine.os})")
     notes.append(f"needs {runtime.needs}")
@@ -348,7 +343,7 @@ def _complete(repo: str) -> bool:
 def plain(setup: Setup) -> Setup:
     """The same without the drafter."""
     model = msgspec.structs.replace(setup.model, drafter=None, draft_tokens=0)
-    return msgspec.structs.replace(setup, model=model, drafter_reason="it was switched off")
+    return msgspec.structs.replace(setup, model=model, drafter_reason=SWITCHED_OFF)
 
 
 def lines(setup: Setup) -> list[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -19,11 +18,10 @@ from advisor.errors import RuntimeFailed, UsageError
 from advisor.footprint import DrafterLoad, Footprint, KvType, Shape, assembled, drafter_load, repacks
 from advisor.machine import Availability, Machine, Record
 from advisor.measurements import FileId, identify
-from advisor.pace import Pace
 from advisor.placement import Placement, wanted
 from advisor.reasons import idle_gpu
 from advisor.speculation import WORTHWHILE_GAIN
-from advisor.speed import DEFAULT_DEPTH, Setup, Speed, plain_at, predict
+from advisor.speed import DEFAULT_DEPTH, Setup, Speed, predict
 from advisor.subject import Draft, Subject
 
 LARGEST_MICRO_BATCH = 1 << 16
@@ -148,13 +146,10 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
             depth_tokens=asked.depth_tokens,
             context_tokens=asked.context_tokens,
         )
-
-        def predicted(pace: Pace | None = None) -> Speed:
-            paced = msgspec.structs.replace(setup, pace=pace)
-            return predict(paced, draft.record if draft else None, draft.file if draft else None, OUTPUT_KIND)
-
-        speed = predicted()
-        if where.known is not None:
+        drafter, file = (draft.record, draft.file) if draft else (None, None)
+        if where.known is None:
+            speed = predict(setup, drafter, file, OUTPUT_KIND)
+        else:
             what = known.Question(
                 model=subject.profile.id if subject.profile else subject.name,
                 quant=subject.quant,
@@ -165,7 +160,7 @@ def attempt(subject: Subject, asked: Question, draft: Draft | None, where: Site)
                 output=OUTPUT_KIND,
                 drafting=draft is not None,
             )
-            speed = where.known.applied(speed, what, functools.partial(plain_at, setup), predicted)
+            speed = where.known.predicted(setup, drafter, file, what)
     return Estimate(
         subject=subject,
         question=asked,

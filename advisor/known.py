@@ -8,6 +8,7 @@ is no such trial, a calibration says what steps take on this processor, and seve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from math import exp, log
 
@@ -17,7 +18,8 @@ from advisor import measurements
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
 from advisor.pace import MOST_OFF, RUNTIME, Pace, pace_of
-from advisor.speed import Evidence, Speed
+from advisor.profile import Drafter, DrafterFile
+from advisor.speed import Evidence, Setup, Speed, plain_at, predict
 
 KINDS: dict[str, tuple[str, ...]] = {
     "chat": ("chat", "questions"),
@@ -59,24 +61,20 @@ class Known(Record, frozen=True, kw_only=True):
     found: tuple[Measurement, ...]
     pace: Pace | None = None
 
-    def applied(
-        self, speed: Speed, asked: Question, at: Callable[[int], float], paced: Callable[[Pace], Speed]
-    ) -> Speed:
-        """A prediction with what is known: these files, the same model, this runtime's steps, another size.
-
-        Args:
-            speed: by the formula.
-            at: the formula's plain speed at another depth.
-            paced: the formula's speed with a processor of that pace.
-        """
+    def predicted(self, setup: Setup, drafter: Drafter | None, file: DrafterFile | None, asked: Question) -> Speed:
+        """As `speed.predict`, with what is known: these files, the same model, this runtime's steps, another size."""
+        speed = predict(setup, drafter, file, asked.output)
         alike = [one for one in self.found if one.backend == asked.backend and one.placement == asked.placement]
         same = [one for one in alike if one.target.same(asked.file)]
         if same:
-            return _measured(speed, asked, _latest(same), at)
+            return _measured(speed, asked, _latest(same), functools.partial(plain_at, setup))
         relative, pace = _relative(asked, alike), self._pace(asked)
         if relative is not None and (relative.model == asked.model or pace is None or pace.trust < 1):
             return _related(speed, asked, alike, relative)
-        return speed if pace is None else _calibrated(speed, pace, paced(pace))
+        if pace is None:
+            return speed
+        paced = msgspec.structs.replace(setup, pace=pace)
+        return _calibrated(speed, pace, predict(paced, drafter, file, asked.output))
 
     def _pace(self, asked: Question) -> Pace | None:
         """What a calibration says of this configuration."""

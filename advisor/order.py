@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from advisor.errors import UsageError
 from advisor.footprint import KvType
 from advisor.machine import Machine, Record
@@ -72,6 +74,10 @@ class Order(Record, frozen=True, kw_only=True):
 
         known = catalog.load()
         return corrected(self.machine or detect(known.devices.values()), known, gpu=self.gpu, memory=self.memory)
+
+    def plain(self) -> Order:
+        """The same, without a drafter."""
+        return msgspec.structs.replace(self, use_drafter=False, drafter=None, draft_tokens=None)
 
     def typed(self) -> str:
         """As it is typed. A key stays in the environment."""

@@ -15,6 +15,7 @@ from advisor.candidates import Terms
 from advisor.catalog import Catalog
 from advisor.footprint import Shape, Weights
 from advisor.machine import Gpu, Machine, Record
+from advisor.order import Order
 from advisor.profile import Checkpoint, ModelProfile, Runtime
 from advisor.room import CARD_RESERVE, CARD_SHARE, room_for
 from advisor.service import Load, Service
@@ -58,13 +59,18 @@ class Rack(Record, frozen=True, kw_only=True):
         loads = tuple(map(self.load, sorted(counts)))
         pays = [load.users for load in loads if load.drafter_gain >= speculation.WORTHWHILE_GAIN]
         drafts = self.draft_tokens
-        words = ["advisor", "launch", self.model.id, "--backend", runtime.id]
-        words += ["--quant", self.found.name] if self._not_the_usual(loads[-1].users) else []
-        words += ["--context", str(self.terms.context_tokens), "--parallel", str(loads[-1].users)]
-        words += [] if drafts else ["--no-drafter"]
+        order = Order(
+            model=self.model.id,
+            backend=runtime.id,
+            quant=self.found.name if self._not_the_usual(loads[-1].users) else None,
+            context=self.terms.context_tokens,
+            parallel=loads[-1].users,
+            use_drafter=bool(drafts),
+        )
+        here = any(one.name == runtime.id and one.available for one in self.machine.backends)
         return Service(
             backend=runtime.id,
-            backend_available=any(one.name == runtime.id and one.available for one in self.machine.backends),
+            backend_available=here,
             model=self.model.id,
             name=self.model.name,
             quant=self.found.name,
@@ -89,8 +95,8 @@ class Rack(Record, frozen=True, kw_only=True):
                 "sequences": "formula",
                 "loads": "assumed",
             },
-            reasons=self.reasons(runtime, loads, max(pays, default=0), copies),
-            command=" ".join(words),
+            reasons=self.reasons(runtime, loads, max(pays, default=0), copies, here=here),
+            command=order.typed(),
         )
 
     def _not_the_usual(self, users: int) -> bool:
@@ -102,7 +108,9 @@ class Rack(Record, frozen=True, kw_only=True):
 
         return any(set(one.runtimes) & set(self.found.runtimes) and fits(one) for one in better)
 
-    def reasons(self, runtime: Runtime, loads: tuple[Load, ...], pays: int, copies: int) -> tuple[str, ...]:
+    def reasons(
+        self, runtime: Runtime, loads: tuple[Load, ...], pays: int, copies: int, *, here: bool
+    ) -> tuple[str, ...]:
         count, last = len(self.cards), loads[-1]
         where = f"{count} GPUs that share its tensors" if count > 1 else "one GPU"
         told = [
@@ -114,7 +122,6 @@ class Rack(Record, frozen=True, kw_only=True):
             until = "never pays" if not pays else "pays" if pays == last.users else f"pays up to about {pays} users"
             gains = f"{loads[0].drafter_gain:.2f}x for one, {last.drafter_gain:.2f}x for {last.users}"
             told.append(f"the drafter {until}: {gains}")
-        here = any(one.name == runtime.id and one.available for one in self.machine.backends)
         if not here and not self.machine.simulated:
             told.append(f"it is not installed: {runtime.install_line(self.machine.os)}")
         if copies > 1:
@@ -155,7 +162,8 @@ class Rack(Record, frozen=True, kw_only=True):
     def users(self) -> int:
         """As many as get the use case's speed; speed falls with every further one."""
         enough = range(1, self.most + 1)
-        return bisect.bisect_left(enough, True, key=lambda count: self.load(count).each < self.terms.min_tokens_per_s)
+        roof, least = self.roofline(USUAL), self.terms.min_tokens_per_s
+        return bisect.bisect_left(enough, True, key=lambda count: max(self._rates(count, roof)) / count < least)
 
     @property
     def depth(self) -> int:
@@ -167,7 +175,7 @@ class Rack(Record, frozen=True, kw_only=True):
 
     def load(self, users: int) -> Load:
         """What so many users get."""
-        usual, low, high = (self._rates(users, reached) for reached in (USUAL, LOW, HIGH))
+        usual, low, high = (self._rates(users, self.roofline(reached)) for reached in (USUAL, LOW, HIGH))
         slower, faster = speed.constants().gpus["vllm"].slower, speed.constants().gpus["vllm"].faster
         draft = speed.constants().drafting if self.draft_tokens else None
         best = max(usual)
@@ -181,9 +189,8 @@ class Rack(Record, frozen=True, kw_only=True):
             drafter_gain=usual[1] / usual[0],
         )
 
-    def _rates(self, users: int, reached: Reached) -> tuple[float, float]:
+    def _rates(self, users: int, roof: concurrency.Roofline) -> tuple[float, float]:
         """Tokens per second of all, plain and drafted."""
-        roof = self.roofline(reached)
         plain = concurrency.rate(1 / roof.step(1, 1), roof.step, users)
         drafts = self.draft_tokens
         if not drafts:

@@ -34,11 +34,6 @@ def remedy(error: AdvisorError, order: Order, backend: str = "") -> Remedy | Non
     return next((found for look in (_plain, _port, _other) if (found := look(error, order, backend))), None)
 
 
-def without_drafter(order: Order) -> str:
-    """The same, decoding plainly."""
-    return msgspec.structs.replace(order, use_drafter=False, drafter=None, draft_tokens=None).typed()
-
-
 def _words(error: AdvisorError) -> str:
     if isinstance(error, OutOfMemory):
         return "Take the smaller one"
@@ -52,7 +47,7 @@ def _plain(error: AdvisorError, order: Order, _backend: str) -> Remedy | None:
     """A drafter that does not load, belongs to another model, or is too new for the runtime."""
     if not order.drafts or PLAIN not in error.hint:
         return None
-    return Remedy("Without its drafter", without_drafter(order))
+    return Remedy("Without its drafter", order.plain().typed())
 
 
 def _port(error: AdvisorError, order: Order, _backend: str) -> Remedy | None:

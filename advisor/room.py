@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from advisor import footprint
 from advisor.machine import Gpu, Machine, Record
 from advisor.profile import Checkpoint, ModelProfile
@@ -47,14 +49,20 @@ def room_for(
     if not cards or machine.memory.unified:
         free = machine.memory.limit_bytes or machine.memory.total_bytes
         return Room(cards=cards[:1], need=total // hosts, fits=total // hosts <= HOST_SHARE * free)
-    there = [count for count in PARALLEL if count <= len(cards)]
-    possible = [count for count in there if count >= least] or there[-1:]
+    possible = divisions(cards, least)
     for count in possible:
         need = total // (count * hosts) + CARD_RESERVE
         if all(need <= CARD_SHARE * card.memory_total_bytes for card in cards[:count]):
             return Room(cards=cards[:count], need=need, fits=True)
     most = possible[-1]
     return Room(cards=cards[:most], need=total // (most * hosts) + CARD_RESERVE, fits=False)
+
+
+def divisions(cards: Sequence[Gpu], least: int) -> list[int]:
+    """Over how many of the cards tensors may be divided, at least `least`; over as many as can be, where there are not
+    so many."""
+    there = [count for count in PARALLEL if count <= len(cards)]
+    return [count for count in there if count >= least] or there[-1:]
 
 
 def cards_of(machine: Machine) -> tuple[Gpu, ...]:

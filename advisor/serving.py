@@ -8,9 +8,10 @@ from advisor import concurrency, speculation, speed
 from advisor.candidates import Candidate, Terms, quality_parts
 from advisor.catalog import Catalog
 from advisor.machine import Machine
+from advisor.order import Order
 from advisor.profile import ModelProfile, Runtime
 from advisor.rack import Rack
-from advisor.room import PARALLEL, cards_of
+from advisor.room import cards_of, divisions
 from advisor.service import Load, Service
 
 UNSUITED = frozenset({"old", "jetson", "amd-apu", "other", "intel"})
@@ -69,9 +70,7 @@ def best_of(model: ModelProfile, terms: Terms, machine: Machine, catalog: Catalo
     if terms.context_tokens > model.context_tokens:
         return None
     cards = cards_of(machine)
-    there = [count for count in PARALLEL if count <= len(cards)]
-    least = runtime.cards.get(model.id, 1) if terms.drafter else 1
-    counts = [count for count in there if count >= least] or there[-1:]
+    counts = divisions(cards, runtime.cards.get(model.id, 1) if terms.drafter else 1)
     for found in (one for one in model.checkpoints if runtime.id in one.runtimes):
         racks = [
             Rack(model=model, found=found, cards=cards[:count], terms=terms, machine=machine, catalog=catalog)
@@ -146,6 +145,12 @@ def own_backend(pick: Candidate, terms: Terms, reason: str) -> Service:
             "loads": "assumed",
         },
         reasons=(reason, f"{name} {how.format(f'{users} conversations of {context:,} tokens')}"),
-        command=f"advisor launch {pick.model.id} --backend {name} --quant {pick.quant.name} "
-        f"--context {context} --parallel {users}" + ("" if drafts else " --no-drafter"),
+        command=Order(
+            model=pick.model.id,
+            backend=name,
+            quant=pick.quant.name,
+            context=context,
+            parallel=users,
+            use_drafter=bool(drafts),
+        ).typed(),
     )

@@ -75,7 +75,7 @@ def _steps(order: Order, setup: Setup, found: Estimate) -> Iterator[Order]:
     few = [msgspec.structs.replace(order, parallel=count) for count in _halves(order.parallel, 1)]
     yield from few
     order = few[-1] if few else order
-    plain = msgspec.structs.replace(order, use_drafter=False, drafter=None, draft_tokens=None)
+    plain = order.plain()
     yield from _shorter(order, USEFUL_CONTEXT)
     if setup.model.drafter:
         yield plain

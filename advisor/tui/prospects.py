@@ -10,6 +10,7 @@ from advisor import catalog, checkpoints
 from advisor.commands.detect import SYSTEMS, backend_text
 from advisor.errors import AdvisorError
 from advisor.machine import Availability, Machine, Record
+from advisor.order import Order
 from advisor.report import RecommendationPart
 from advisor.request import BUILT_IN_BACKENDS, assumed_backend
 from advisor.terminal import rate
@@ -116,13 +117,11 @@ def runs_checkpoint(backend: Availability, choice: Choice, detected: Machine | N
     found = checkpoints.outlook(runtime, machine, usual_model(choice, detected), choice.context_tokens)
     if found is None:
         return Told(f"no checkpoint that {runtime.name} reads has room here", "no checkpoint has room here")
-    words = ["advisor", "launch", found.model.id, "--backend", backend.name]
-    words += ["--context", str(choice.context_tokens)] if choice.context_tokens else []
-    words += [] if choice.drafter else ["--no-drafter"]
+    order = Order(model=found.model.id, backend=backend.name, context=choice.context_tokens, use_drafter=choice.drafter)
     return Told(
         f"{found.model.name} {found.words}; its speed is not predicted",
         f"{found.model.name.removeprefix(FAMILY)} {found.words}",
-        " ".join(words),
+        order.typed(),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from advisor import catalog, launching, remedy, starting
+from advisor import catalog, launching, starting
 from advisor.cli import cli
 from advisor.client import _message, _unmarked
 from advisor.commands.launch import parse_hosts
@@ -106,7 +106,7 @@ def test_the_demo_is_called_by_its_name() -> None:
     )
     assert setup.order is not None
     assert setup.order.model == "demo"
-    assert remedy.without_drafter(setup.order) == "advisor launch demo --backend mlx --no-drafter"
+    assert setup.order.plain().typed() == "advisor launch demo --backend mlx --no-drafter"
 
 
 def test_an_error_in_another_frameworks_shape_is_read() -> None:

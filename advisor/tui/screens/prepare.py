@@ -12,7 +12,7 @@ from textual.widgets import Button, Label
 
 from advisor.commands.launch import lines
 from advisor.errors import AdvisorError
-from advisor.remedy import Remedy, remedy, without_drafter
+from advisor.remedy import Remedy, remedy
 from advisor.tui.live import order
 from advisor.tui.start import Stage, Start
 from advisor.tui.step import Step
@@ -127,7 +127,7 @@ that it goes on there the next time. If something fails, the button offers what 
         """Start again without a drafter that is useless."""
         started = self.wizard.started
         if started is not None and started.live is self.wizard.live and self.is_useless(started):
-            command = without_drafter(started.order)
+            command = started.order.plain().typed()
             self.wizard.end(then=lambda: self.start(command))
 
     def is_useless(self, started: Start) -> bool:
