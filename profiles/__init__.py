@@ -1,1 +1,1 @@
-"""Data only: what advisor knows of models, devices and use cases. `advisor.catalog` reads it and says what fits."""
+"""Data only: what advisor knows of models, devices and use cases. `advisor.catalog` reads and checks it."""

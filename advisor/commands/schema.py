@@ -9,7 +9,11 @@ import click
 
 from advisor.errors import unknown_name
 
-SCHEMAS = {"recommend": "advisor.report", "trial": "advisor.trial_document", "measurements": "advisor.sharing"}
+SCHEMAS = {
+    "recommend": "advisor.report",
+    "trial": "advisor.trial_document",
+    "measurements": "advisor.sharing",
+}
 """Modules with a `json_schema`, by the command whose document it describes."""
 
 

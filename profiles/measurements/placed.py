@@ -1,5 +1,7 @@
-"""Rows as machines and placements, predicted by `advisor.speed` itself: the check that the product's code gives what
-the fit judged, and the judgement of what the fit does not see: experts and layers in main memory.
+"""Rows as machines and placements, predicted by `advisor.speed` itself.
+
+The check that the product's code gives what the fit judged, and the judgement of what the fit does not see: experts and
+layers in main memory.
 """
 
 from __future__ import annotations

@@ -269,8 +269,8 @@ def test_launch_does_not_heed_what_is_unclear_or_of_another_build(
 def test_recommend_loads_nothing_heavy_for_it(store: Path) -> None:
     trial(plain=50.0, drafted=90.0)
     code = (
-        "import sys, json\nfrom advisor import catalog, known\nfrom advisor.ranking import Request, rank\n"
-        "from advisor.detection import detect\nc = catalog.load()\nm = detect(c.devices.values())\n"
+        "import sys, json\nimport advisor.known as known\nimport advisor.catalog as catalog\n"
+        "from advisor.ranking import Request, rank\nfrom advisor.detection import detect\nc = catalog.load()\nm = detect(c.devices.values())\n"
         "known.of(m)\n"
         "print(json.dumps([n for n in ('numpy', 'filelock', 'httpx', 'rich', 'tempfile') if n in sys.modules]))"
     )
