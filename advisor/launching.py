@@ -18,6 +18,7 @@ from advisor.order import ADAPTS, DEMO, DRAFT_TOKENS, NATIVE, SWITCHED_OFF, Orde
 from backends.base import Model, Options
 
 if TYPE_CHECKING:
+    from advisor.candidates import Candidate
     from advisor.estimate import Estimate
     from advisor.subject import Draft, Subject
 
@@ -60,18 +61,38 @@ def _demo(order: Order) -> Setup:
     if order.drafter is not None:
         gguf.pair(model.target, order.drafter)
     longest = gguf.read(model.target).context_length
+    backend = order.backend or NATIVE
+    model = msgspec.structs.replace(
+        model,
+        drafter=order.drafter or model.drafter,
+        draft_tokens=_draft_tokens(order, backend, model.draft_tokens) if drafts else 0,
+        context_tokens=_context(order.context or model.context_tokens, longest, DEMO),
+    )
     return Setup(
-        backend=order.backend or NATIVE,
-        model=msgspec.structs.replace(
-            model,
-            drafter=order.drafter or model.drafter,
-            draft_tokens=_draft_tokens(order, order.backend or NATIVE, model.draft_tokens) if drafts else 0,
-            context_tokens=_context(order.context or model.context_tokens, longest, DEMO),
-        ),
+        backend=backend,
+        model=model,
         options=_options(order),
         drafter_reason="the embedded pair" if drafts else SWITCHED_OFF,
+        expected_bytes=_in_one_memory(model, order, backend),
         order=order,
     )
+
+
+def _in_one_memory(model: Model, order: Order, backend: str) -> int:
+    """Bytes that files which fit everywhere need; on which machine does not matter."""
+    from advisor import estimate, gguf, subject  # noqa: PLC0415
+    from advisor.placement import single_copy  # noqa: PLC0415
+
+    about = subject.from_header(gguf.read(model.target), "local file", catalog.load())
+    asked = estimate.question(
+        about,
+        Availability(name=backend, available=True),
+        context=model.context_tokens,
+        kv_type=order.kv_type,
+        sequences=order.parallel,
+    )
+    draft = subject.given_draft(gguf.read(model.drafter), about) if model.drafter else None
+    return single_copy(estimate.demand(about, asked, draft))
 
 
 def _draft_tokens(order: Order, backend: str, expected: int) -> int:
@@ -163,15 +184,12 @@ def _site(order: Order) -> _Site:
 
 def _recommended(order: Order, where: _Site) -> Order:
     """The order with what `advisor recommend` says for all that it leaves open."""
-    from advisor.ranking import Request, rank  # noqa: PLC0415
-
     if order.model is not None:
         order = msgspec.structs.replace(order, model=where.catalog.model(order.model).id)
     if order.model is not None and order.quant is not None:
         return order
-    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=order.drafts)
     try:
-        pick = rank(request, where.machine, where.catalog).recommendations[0].candidate
+        pick = _pick(order, where)
     except NothingFits:
         if order.model is not None and order.force:
             return order
@@ -182,6 +200,20 @@ def _recommended(order: Order, where: _Site) -> Order:
         quant=pick.quant.name,
         use_drafter=order.use_drafter and (pick.drafter.enabled or order.drafter is not None),
     )
+
+
+def _pick(order: Order, where: _Site) -> Candidate:
+    """The first choice for an order, however slow where its model is named: who names one has decided that."""
+    from advisor.ranking import Request, rank  # noqa: PLC0415
+
+    request = Request(model=order.model, backend=order.backend, context_tokens=order.context, drafter=order.drafts)
+    try:
+        return rank(request, where.machine, where.catalog).recommendations[0].candidate
+    except NothingFits:
+        if order.model is None:
+            raise
+    request = msgspec.structs.replace(request, min_tokens_per_s=0.0)
+    return rank(request, where.machine, where.catalog).recommendations[0].candidate
 
 
 def _estimate(order: Order, about: Subject, where: _Site, *, none_known: str) -> Estimate:

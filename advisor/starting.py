@@ -1,6 +1,7 @@
 """Starting what was decided: an endpoint that answers, the proof that its drafter works, and what both were worth.
 
-`open_session` starts, `prove` asks once, `remember` keeps what was seen beside what was predicted, `attend` waits.
+`open_session` starts, `prove` asks once, `remember` keeps what was seen beside what was predicted, `proved` does both,
+`attend` waits.
 """
 
 from __future__ import annotations
@@ -197,6 +198,20 @@ def _why_plain(backend: Backend, session: Session, reason: str) -> str:
     if not session.drafter:
         return reason or "none was given"
     return backend.why_plain(session.endpoint)
+
+
+def proved(backend: Backend, setup: Setup, session: Session) -> Proof:
+    """The proof of a session that was started from a setup, weighed against what a trial found before, and remembered.
+
+    Raises:
+        RuntimeFailed: the server does not answer.
+    """
+    from advisor import tried  # noqa: PLC0415 - as above
+
+    plain = tried.plain_speed(setup)
+    proof = prove(backend, session, drafter_reason=setup.drafter_reason, plain=plain)
+    remember(setup, session, proof)
+    return proof
 
 
 def remember(setup: Setup, session: Session, proof: Proof) -> None:

@@ -26,7 +26,6 @@ from advisor import (
     starting,
     store,
     streams,
-    tried,
 )
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
@@ -199,8 +198,8 @@ def _served(runner: Backend, setup: Setup, *, useless: str, as_json: bool) -> bo
             click.echo("starting again without the drafter", err=True)
             sessions.end(session, runner)
             return False
-        if proof.drawback:
-            click.echo(f"  try: {_without(setup)}", err=True)
+        if proof.drawback and setup.order:
+            click.echo(f"  try: {setup.order.plain().typed()}", err=True)
         show(setup, session, proof, as_json=as_json)
         if not setup.options.detached:
             starting.attend(runner, session)
@@ -212,11 +211,6 @@ def _dropped(setup: Setup, useless: str) -> bool:
     if useless == "ask" and sys.stdin.isatty() and not setup.options.detached:
         return click.confirm("Start again without it?", err=True)
     return useless == "drop"
-
-
-def _without(setup: Setup) -> str:
-    name = setup.order.model if setup.order and setup.order.model else setup.model.name
-    return f"advisor launch {shell.quoted([name])} --backend {setup.backend} --no-drafter"
 
 
 def parse_hosts(text: str | None) -> tuple[str, ...]:
@@ -301,9 +295,7 @@ def opened(backend: Backend, setup: Setup) -> Iterator[tuple[Session, Proof]]:
 def proved(backend: Backend, setup: Setup, session: Session) -> Proof:
     """The proof of a session, remembered; a drafter that is useless is said to be."""
     with busy("looking whether it answers"):
-        plain = tried.plain_speed(setup)
-        proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason, plain=plain)
-    starting.remember(setup, session, proof)
+        proof = starting.proved(backend, setup, session)
     if proof.drawback:
         click.echo(f"warning: {proof.drawback}", err=True)
     return proof
@@ -361,12 +353,18 @@ def lines(setup: Setup, session: Session, proof: Proof) -> list[tuple[str, str]]
             ("Speed", f"{proof.tokens_per_s:,.1f} tokens/s" + (f", {expected:,.1f} expected" if expected else ""))
         )
     if proof.memory_bytes:
-        expected_bytes = setup.expected_bytes
-        more = f", {format_bytes(expected_bytes)} expected in all" if expected_bytes else ""
-        found.append(("Memory", f"{format_bytes(proof.memory_bytes)} in the process{more}"))
+        found.append(("Memory", memory_words(proof.memory_bytes, setup.expected_bytes)))
     stop = f"advisor stop {session.name}" if session.detached else "ctrl-c stops it"
     found.append(("Session", f"{session.name}: {stop}; advisor logs {session.name}"))
     return found
+
+
+def memory_words(used: int, expected: int | None) -> str:
+    """What the process holds, against what its model should need: of a tiny one, most is the program's own."""
+    if not expected:
+        return f"{format_bytes(used)} in the process"
+    of_what = "in all" if used <= expected else "of the model alone"
+    return f"{format_bytes(used)} in the process, {format_bytes(expected)} expected {of_what}"
 
 
 def drafter_words(proof: Proof) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from advisor import sessions, starting, tried
+from advisor import sessions, starting
 from advisor.order import Order, Setup
 from advisor.processes import birth
 from advisor.progress import Pace, Transfer
@@ -63,9 +63,7 @@ class Start(Deed):
         try:
             self.check()
             self.stage = "asking"
-            plain = tried.plain_speed(setup)
-            proof = self.proof = starting.prove(backend, session, drafter_reason=setup.drafter_reason, plain=plain)
-            starting.remember(setup, session, proof)
+            proof = self.proof = starting.proved(backend, setup, session)
             self.check()
         except BaseException:
             sessions.end(session, backend)

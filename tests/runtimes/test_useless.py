@@ -32,12 +32,13 @@ def test_nothing_accepted_is_said_and_kept_unless_told(
 ) -> None:
     install(name)
     faults(monkeypatch, "zero")
-    done = launched(name, pair, "--json")
+    done = launched(name, pair, "--context", "1024", "--json")
     told = json.loads(done.stdout)["drafter"]
     assert (told["enabled"], told["acceptance"]) == (True, 0)
     assert "nothing that the drafter proposes is right" in told["drawback"]
     assert "warning: nothing that the drafter proposes is right" in done.stderr
-    assert "--no-drafter" in done.stderr
+    without = f"try: advisor launch {pair.target} --backend {name} --context 1024 --no-drafter --detach"
+    assert without in done.stderr, "all else as it was asked for"
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang", "mlx"])

@@ -71,7 +71,7 @@ What the server counts: **speed** as the answer comes, how often the drafter's f
         if now.expected_memory:
             lines += [
                 gauge(now.memory or 0, now.expected_memory, width),
-                Content.styled(f"{in_words(now.expected_memory)} predicted", "$foreground-muted"),
+                Content.styled(predicted(now.memory or 0, now.expected_memory), "$foreground-muted"),
             ]
         lines += [Content(""), title("Context", f"{now.context:,} of {now.context_size:,}", width)]
         lines.append(gauge(now.context, now.context_size, width))
@@ -91,6 +91,16 @@ def curve(rates: Sequence[float], width: int, expected: float) -> list[Content]:
 
 def no_drafts(now: Figures) -> str:
     return "the drafter rests" if now.drafting == 0 or now.drafts == "none" else "nothing drafted yet"
+
+
+def predicted(used: int, expected: int) -> str:
+    """Of a tiny model, most of the process is the program itself, which no prediction is about."""
+    return f"{in_words(expected)} predicted" + (" for the model" if used > expected else "")
+
+
+def held(used: int, expected: int | None) -> str:
+    """`14.1 of 14.6 GiB`; what is no part of the prediction alone."""
+    return of_total(used, expected) if expected and used <= expected else in_words(used)
 
 
 def title(name: str, figure: str, width: int) -> Content:
@@ -125,8 +135,7 @@ class LiveLine(Drawn):
             if now.rate
             else Content.styled("no answer yet", "$foreground-muted"),
             Content(f"accepted {in_a_line(now.positions[:3])}") if now.positions else Content(""),
-            Content(in_words(now.memory)) if now.memory and not now.expected_memory else Content(""),
-            Content(of_total(now.memory, now.expected_memory)) if now.memory and now.expected_memory else Content(""),
+            Content(held(now.memory, now.expected_memory)) if now.memory else Content(""),
             Content(f"{now.context:,} of {now.context_size:,}"),
         ]
         return Content("  ").join([part for part in parts if part]).truncate(width, ellipsis=True)
