@@ -3,11 +3,11 @@
     python -m profiles.measurements.fit            write the constants, print the tables
     python -m profiles.measurements.fit --check    fail where the constants on file are not what the rows give
 
-The formula is `advisor.speed`'s: time per token = weights / (bandwidth x efficiency)
-+ cache / (bandwidth x cache efficiency) + layers x fixed time. Each class of hardware has four constants, fitted on the logarithm of the time with a
-prior at its family's, the family's at that of all: few rows move a class little. Residuals have heavy tails, so that a
-machine which was not left to itself does not bend a class; rows of one model on one device share a weight that grows
-with the root of their number.
+The formula is `advisor.speed`'s: time per token = weights / (bandwidth x efficiency) + cache / (bandwidth x
+cache efficiency) + layers x fixed time. Each class of hardware has four constants, fitted on the logarithm of
+the time with a prior at its family's, the family's at that of all: few rows move a class little. Residuals have
+heavy tails, so that a machine which was not left to itself does not bend a class; rows of one model on one
+device share a weight that grows with the root of their number.
 
 Errors are what a newcomer would see: every device is predicted by constants fitted without any row of that device.
 """

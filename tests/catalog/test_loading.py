@@ -33,6 +33,7 @@ def test_loaded_once() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = f"import sys; from advisor.catalog import load; load(); print([m for m in {HEAVY!r} if m in sys.modules])"
+    asked = f"[m for m in {HEAVY!r} if m in sys.modules]"
+    code = f"import sys; from advisor.catalog import load; load(); print({asked})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

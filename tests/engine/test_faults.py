@@ -175,9 +175,8 @@ def test_an_assertion_in_llama_cpp(tmp_path: Path, own_tmp: Path) -> None:
     random_pair.write_target(path, Shape(width=128, ffn=256, heads=4, sliding=(True, True, True, True, True, False)))
     backend = Native()
     made = backend.plan(Model(name="asserts", target=path), Options(threads=1))
-    program = (
-        "import advisor.gguf as g; g._check_layers = lambda _: None; from backends.native.server import main; main()"
-    )
+    unchecked = "import advisor.gguf as g; g._check_layers = lambda _: None"
+    program = f"{unchecked}; from backends.native.server import main; main()"
     argv = (sys.executable, "-c", program, *made.argv[made.argv.index("--target") :])
     engine = process.Process.start(argv)
     try:

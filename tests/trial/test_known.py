@@ -270,7 +270,9 @@ def test_recommend_loads_nothing_heavy_for_it(store: Path) -> None:
     trial(plain=50.0, drafted=90.0)
     code = (
         "import sys, json\nimport advisor.known as known\nimport advisor.catalog as catalog\n"
-        "from advisor.ranking import Request, rank\nfrom advisor.detection import detect\nc = catalog.load()\nm = detect(c.devices.values())\n"
+        "from advisor.ranking import Request, rank\n"
+        "from advisor.detection import detect\n"
+        "c = catalog.load()\nm = detect(c.devices.values())\n"
         "known.of(m)\n"
         "print(json.dumps([n for n in ('numpy', 'filelock', 'httpx', 'rich', 'tempfile') if n in sys.modules]))"
     )
