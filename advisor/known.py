@@ -3,7 +3,7 @@
 A measurement counts as long as what it measured is the same: the files, the runtime's build, the drivers, the hardware.
 It says what is: speeds of these very files are shown as measured. For another quant of the same model, or another size
 with the same runtime on the same device, it says how far off the formula is here; part of that is believed. Where there
-is no such trial, a calibration says what steps take on this processor, and several rows at once.
+is no such trial, a calibration says what steps take on this processor and this GPU, and several rows at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from advisor import measurements
 from advisor.machine import Machine, Record
 from advisor.measurements import FileId, Measurement
-from advisor.pace import MOST_OFF, RUNTIME, Pace, pace_of
+from advisor.pace import CPU, GPU, MOST_OFF, RUNTIME, Pace, pace_of
 from advisor.profile import Drafter, DrafterFile
 from advisor.speed import Evidence, Setup, Speed, plain_at, predict
 
@@ -55,11 +55,12 @@ class Question(Record, frozen=True, kw_only=True):
 
 
 class Known(Record, frozen=True, kw_only=True):
-    """Measurements that hold on this machine, the oldest first: its own, and what others measured on the same. `pace`:
-    what its processor was calibrated at."""
+    """Measurements that hold on this machine, the oldest first: its own, and what others measured on the same. `pace`,
+    `gpu_pace`: what its processor and its GPU were calibrated at."""
 
     found: tuple[Measurement, ...]
     pace: Pace | None = None
+    gpu_pace: Pace | None = None
 
     def predicted(self, setup: Setup, drafter: Drafter | None, file: DrafterFile | None, asked: Question) -> Speed:
         """As `speed.predict`, with what is known: these files, the same model, this runtime's steps, another size."""
@@ -68,22 +69,28 @@ class Known(Record, frozen=True, kw_only=True):
         same = [one for one in alike if one.target.same(asked.file)]
         if same:
             return _measured(speed, asked, _latest(same), functools.partial(plain_at, setup))
-        relative, pace = _relative(asked, alike), self._pace(asked)
-        if relative is not None and (relative.model == asked.model or pace is None or pace.trust < 1):
+        relative, paces = _relative(asked, alike), self._paces(asked)
+        told = next((one for one in paces if one), None)
+        if relative is not None and (relative.model == asked.model or told is None or told.trust < 1):
             return _related(speed, asked, alike, relative)
-        if pace is None:
+        if told is None:
             return speed
-        paced = msgspec.structs.replace(setup, pace=pace)
-        return _calibrated(speed, pace, predict(paced, drafter, file, asked.output))
+        paced = msgspec.structs.replace(setup, pace=paces[0], gpu_pace=paces[1])
+        return _calibrated(speed, told, predict(paced, drafter, file, asked.output))
 
-    def _pace(self, asked: Question) -> Pace | None:
-        """What a calibration says of this configuration."""
-        if self.pace is None or asked.placement == "gpu":
-            return None
-        if asked.backend == RUNTIME:
-            return self.pace
-        there = asked.backend in WITH_THE_SAME_KERNELS
-        return msgspec.structs.replace(self.pace, trust=OTHER_RUNTIME) if there else None
+    def _paces(self, asked: Question) -> tuple[Pace | None, Pace | None]:
+        """What a calibration says of this configuration: of the processor's part and of the GPU's."""
+
+        def there(pace: Pace | None) -> Pace | None:
+            if pace is None or asked.backend == RUNTIME:
+                return pace
+            alike = asked.backend in WITH_THE_SAME_KERNELS
+            return msgspec.structs.replace(pace, trust=OTHER_RUNTIME) if alike else None
+
+        return (
+            there(self.pace) if asked.placement != GPU else None,
+            there(self.gpu_pace) if asked.placement != CPU else None,
+        )
 
     def decided(self, target: FileId, drafter: FileId | None, backend: str) -> Measurement | None:
         """The choice of the last trial of these files, all work together."""
@@ -109,8 +116,9 @@ def of(machine: Machine) -> Known | None:
     found = measurements.recall(measurements.fingerprint(machine))
     valid = [one for one in found if not retired(one, machine)]
     trials = tuple(one for one in valid if one.source in ("trial", "imported"))
-    pace = pace_of(one for one in valid if one.source == "calibration")
-    return Known(found=trials, pace=pace) if trials or pace else None
+    timed = [one for one in valid if one.source == "calibration"]
+    pace, gpu_pace = pace_of(timed), pace_of(timed, GPU)
+    return Known(found=trials, pace=pace, gpu_pace=gpu_pace) if trials or pace or gpu_pace else None
 
 
 def retired(one: Measurement, machine: Machine) -> str:

@@ -171,6 +171,11 @@ class Stage(Record, frozen=True, kw_only=True):
     pace: Pace | None = None
     """What it was timed at: its rates are by it already."""
 
+    @property
+    def single_per_s(self) -> float:
+        """Bytes per second of the dense weights, for a single token."""
+        return both_limits(self.weights_per_s, self.arithmetic_per_s) if self.arithmetic_per_s else self.weights_per_s
+
 
 class Reads(Record, frozen=True, kw_only=True):
     """Bytes that one token reads in one memory, and through how many layers. `cache` counts 16 bits per element: a
@@ -219,7 +224,7 @@ class Speed(Record, frozen=True, kw_only=True):
 
 class Setup(Record, frozen=True, kw_only=True):
     """What is predicted: a placed configuration on a machine. `runtime`: `vulkan`, `rocm`, `mlx` or `vllm` where
-    known. `pace`: what its processor was timed at."""
+    known. `pace`, `gpu_pace`: what its processor and its GPU were timed at."""
 
     architecture: Architecture
     weights: Weights
@@ -231,6 +236,7 @@ class Setup(Record, frozen=True, kw_only=True):
     context_tokens: int = DEFAULT_DEPTH
     runtime: str = ""
     pace: Pace | None = None
+    gpu_pace: Pace | None = None
 
 
 def predict(
@@ -312,10 +318,7 @@ def draft_seconds(stage: Stage | None, size: float) -> float:
     """Time of one step of the drafter: its bytes, and what launching it and choosing a token takes."""
     if stage is None:  # pragma: no cover - a placement always has one
         return 0.0
-    rate = stage.weights_per_s
-    if stage.arithmetic_per_s:
-        rate = both_limits(rate, stage.arithmetic_per_s)
-    return size / rate + constants().drafting.draft_layers * stage.layer_s
+    return size / stage.single_per_s + constants().drafting.draft_layers * stage.layer_s
 
 
 def acceptance(drafter: Drafter, output_kind: str) -> float:
@@ -330,7 +333,10 @@ def stages(setup: Setup) -> tuple[Stage | None, Stage | None]:
     mode = setup.placement.mode
     gpu = gpu_stage(setup.machine, setup.devices, setup.runtime) if mode != "cpu" else None
     cpu = cpu_stage(setup.machine) if mode != "gpu" else None
-    return gpu, paced(cpu, setup.pace) if cpu and setup.pace else cpu
+    return (
+        paced(gpu, setup.gpu_pace) if gpu and setup.gpu_pace else gpu,
+        paced(cpu, setup.pace) if cpu and setup.pace else cpu,
+    )
 
 
 def step_seconds(
@@ -352,10 +358,12 @@ def stage_seconds(stage: Stage, reads: Reads, architecture: Architecture, rows: 
     fixed = reads.layers * (stage.layer_s + (stage.expert_layer_s if architecture.experts else 0.0))
     cache = reads.cache * (1 + (rows - 1) * speculation.CACHE_ROW_COST) / stage.cache_per_s
     if stage.arithmetic_per_s:
-        single = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
+        single = stage.single_per_s
         return fixed + cache + reads.dense / single * rows_cost(stage, reads, rows) + reads.experts * woken / single
-    dense_bytes = reads.dense * speculation.smooth_cost(stage.row_cost)(rows)
-    return fixed + cache + (dense_bytes + reads.experts * woken) / stage.weights_per_s
+    cost = speculation.smooth_cost(stage.row_cost)(rows)
+    if stage.pace is not None:
+        cost = stage.pace.cost(rows, cost, stage.layer_s)
+    return fixed + cache + (reads.dense * cost + reads.experts * woken) / stage.weights_per_s
 
 
 def rows_cost(stage: Stage, reads: Reads, rows: int) -> float:
@@ -366,19 +374,22 @@ def rows_cost(stage: Stage, reads: Reads, rows: int) -> float:
         tighter = stage.arithmetic_per_s / speculation.processor_cost(rows, repacked)
         return single / both_limits(stage.weights_per_s, tighter)
 
-    single = both_limits(stage.weights_per_s, stage.arithmetic_per_s)
+    single = stage.single_per_s
     if stage.pace is None:
         return effort(reads.repacked)
-    return reads.repacked * stage.pace.cost(rows, effort(1.0)) + (1 - reads.repacked) * effort(0.0)
+    return reads.repacked * stage.pace.cost(rows, effort(1.0), stage.layer_s) + (1 - reads.repacked) * effort(0.0)
 
 
 def paced(stage: Stage, pace: Pace) -> Stage:
-    """The processor as it was timed: whichever limits it, weights go by so many times as fast."""
-    factor = pace.factor(stage.layer_s, both_limits(stage.weights_per_s, stage.arithmetic_per_s))
+    """The device as it was timed: whatever limits it, weights go by so many times as fast."""
+    layer_s = pace.believed(stage.layer_s, pace.layer_s)
+    factor = pace.factor(layer_s, stage.single_per_s)
     return msgspec.structs.replace(
         stage,
         weights_per_s=stage.weights_per_s * factor,
         arithmetic_per_s=stage.arithmetic_per_s * factor,
+        layer_s=layer_s,
+        flops=pace.believed(stage.flops, pace.flops),
         pace=pace,
     )
 

@@ -22,8 +22,10 @@ Examples:
   advisor calibrate --show --json
 
 \b
-Nothing is fetched; a test model of 280 MB is written to the temporary folder
-and removed. Exit codes: 0 done, 4 no engine, 6 it failed, 130 interrupted.
+Nothing is fetched; a test model of 280 MB, for a GPU one of 840 MB, is written
+to the temporary folder and removed. A GPU is timed where the native engine's
+llama.cpp is built for it.
+Exit codes: 0 done, 4 no engine, 6 it failed, 130 interrupted.
 """
 
 
@@ -31,9 +33,9 @@ and removed. Exit codes: 0 done, 4 no engine, 6 it failed, 130 interrupted.
 @click.option("--show", is_flag=True, help="The last calibration, without measuring.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.calibrate/1).")
 def command(*, show: bool, as_json: bool) -> None:
-    """Measure memory bandwidth and the cost of decoding 1 to 16 tokens at once, and remember it.
+    """Measure memory bandwidth, the cost of decoding 1 to 16 tokens at once and of reading a prompt; remember it.
 
-    The latter is what a drafter's gain rests on: verifying a draft is one step with several rows.
+    The second is what a drafter's gain rests on: verifying a draft is one step with several rows.
     """
     machine = detect(catalog.load().devices.values())
     if show:
@@ -63,17 +65,22 @@ def measured(machine: Machine) -> Calibration:
 def document(found: Calibration | None) -> dict[str, Any]:
     """`advisor.calibrate/1`; `costs` empty where nothing was measured."""
     if found is None:
-        return {"schema": calibration.SCHEMA, "machine": None, "build": None, "memory_bytes_per_s": None, "costs": []}
+        nothing = dict.fromkeys(("machine", "build", "memory_bytes_per_s", "gpu_bytes_per_s"))
+        return {"schema": calibration.SCHEMA, **nothing, "untimed": "", "costs": []}
     return {
         "schema": calibration.SCHEMA,
         "machine": found.machine,
         "build": found.build,
         "memory_bytes_per_s": found.memory_bytes_per_s,
+        "gpu_bytes_per_s": round(found.gpu_bytes_per_s) if found.gpu_bytes_per_s else None,
+        "untimed": found.untimed,
         "costs": [
             {
                 "model": each.model,
+                "placement": each.placement,
                 "file_bytes": each.bytes,
                 "bytes_per_s": round(each.bytes_per_s),
+                "prompt_tokens_per_s": round(each.prompt_tokens_per_s, 1) if each.prompt_tokens_per_s else None,
                 "times": each.times,
                 "disturbed": round(each.disturbed, 2),
                 "rows": [
@@ -91,9 +98,15 @@ def lines(found: Calibration) -> list[str]:
     told = []
     if found.memory_bytes_per_s:
         told.append(f"main memory is read at {format_rate(found.memory_bytes_per_s)}")
+    if found.gpu_bytes_per_s:
+        told.append(f"the GPU goes through layers at {format_rate(round(found.gpu_bytes_per_s))}")
+    if found.untimed:
+        told.append(f"the GPU could not be timed: {found.untimed}")
     for each in found.costs:
         rate = format_rate(round(each.bytes_per_s))
-        told += ["", f"{each.model}: a token takes {1000 * each.seconds[1]:.2f} ms, weights go by at {rate}"]
+        told += ["", f"{each.where}: a token takes {1000 * each.seconds[1]:.2f} ms, weights go by at {rate}"]
+        if each.prompt_tokens_per_s:
+            told.append(f"a prompt is read at {each.prompt_tokens_per_s:,.0f} tokens/s")
         counts = sorted(each.seconds)
         for some in (counts[: len(counts) // 2], counts[len(counts) // 2 :]):
             told.append("tokens at once  " + "".join(f"{rows:7d}" for rows in some))

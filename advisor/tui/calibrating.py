@@ -27,7 +27,7 @@ class Calibrating(Deed):
 
     def __init__(self, machine: Machine, world: Services, then: Callable[[], object] = lambda: None) -> None:
         super().__init__(then)
-        self.stages: tuple[Stage, ...] = calibration.stages()
+        self.stages: tuple[Stage, ...] = calibration.stages(machine)
         self.stage: Stage | None = None
         self.since = time.monotonic()
         """When that stage began."""

@@ -32,6 +32,23 @@ LIKE_12B = Shape(
     width=3840, ffn=15360, heads=16, kv_heads=8, head_local=256, head_global=512, sliding=(True, False)
 )  # fmt: skip
 """Two of the 12B's 48 layers: 230 MB at four bits, more than any usual cache."""
+MORE_LAYERS = LIKE_12B._replace(sliding=(True, False) * 3)
+"""Six of them. What they take longer than two is a layer's time, without all that a step takes besides."""
+
+
+def passed(shape: Shape) -> int:
+    """Weights that each token of a prompt passes; of the last layer those of attention only, for llama.cpp goes on with
+    the tokens whose scores are wanted."""
+    total = 0
+    for slides in shape.sliding:
+        head = shape.head_local if slides else shape.head_global
+        total += 2 * shape.width * head * (shape.heads + shape.kv_heads) + feed_forward(shape)
+    return total - feed_forward(shape)
+
+
+def feed_forward(shape: Shape) -> int:
+    """Weights of a layer besides attention, the small per-layer input's left out."""
+    return 3 * shape.width * shape.ffn
 
 
 class Writer:

@@ -23,7 +23,7 @@ ROWS = 4
 """Tokens at once whose cost is told: three drafted, and one of the model's own."""
 OFFER: tuple[Fact, ...] = (
     ("Measures", "how fast memory is read, and what several tokens at once cost: a drafter's gain rests on it"),
-    ("Takes", "under a minute; nothing is fetched. A test model of 280 MB is written, and taken away again"),
+    ("Takes", "under a minute; nothing is fetched. A test model of 280 MB (840 for a GPU) is written and removed"),
     ("Remembered", "for this hardware and this build of the native engine"),
 )
 
@@ -129,7 +129,7 @@ def findings(found: Calibration) -> list[Fact]:
     if found.memory_bytes_per_s:
         facts.append(("Memory", f"main memory is read at {format_rate(found.memory_bytes_per_s)}"))
     wide = found.costs[-1]
-    facts.append(("One token", f"{1000 * wide.seconds[1]:.1f} ms for {wide.model}"))
+    facts.append(("One token", f"{1000 * wide.seconds[1]:.1f} ms for {wide.where}"))
     if ROWS in wide.relative:
         facts.append((f"{ROWS} at once", f"{wide.relative[ROWS]:.2f} times as long: what verifying drafts costs"))
     return [*facts, ("Remembered", "speeds that rest on it are reckoned anew")]
