@@ -62,19 +62,30 @@ class Choice(Record, frozen=True, kw_only=True):
     @property
     def options(self) -> list[str]:
         """The options of `advisor recommend` that differ from its defaults."""
-        given = {
+        asked = {
             "--use-case": None if self.use_case == USE_CASE else self.use_case,
             "--context": self.context_tokens,
             "--prefer": self.prefer,
             "--backend": self.backend,
             "--model": self.model,
             "--quant": self.quant,
-            "--simulate": self.spec,
-            "--gpu": self.gpu,
-            "--memory": self.memory,
         }
+        return self._typed(**asked)
+
+    def _typed(self, **asked: object) -> list[str]:
+        """Options, with those that say on which machine, and whether with a drafter."""
+        given = {**asked, "--simulate": self.spec, "--gpu": self.gpu, "--memory": self.memory}
         words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         return words if self.drafter else [*words, "--no-drafter"]
+
+    def estimate_line(self, context_tokens: int) -> str:
+        """What to type for what a file takes that need not run: the one that is named.
+
+        Args:
+            context_tokens: of the answer that it is compared with.
+        """
+        options = self._typed(**{"--quant": self.quant, "--context": context_tokens, "--backend": self.backend})
+        return shlex.join(["advisor", "estimate", self.model or "", *options])
 
 
 class Answer(Record, frozen=True, kw_only=True):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from textual.pilot import Pilot
 
 from advisor import detection
 from advisor.catalog import load
+from advisor.cli import cli
 from advisor.launching import configure
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
@@ -20,7 +24,7 @@ from advisor.tui.widgets.candidate_table import CandidateTable
 from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.stepper import Arrow
 from tests.tui.drive import click, drive, press, step, text
-from tests.tui.world import LLAMA_CPP, SESSION, machine, wizard
+from tests.tui.world import LLAMA_CPP, SESSION, SIZES, machine, wizard
 
 LAUNCH = ("launch", "26b", "--quant", "QAT-UD-Q4_K_XL", "--context", "8192")
 
@@ -135,6 +139,39 @@ def test_a_rejected_file_says_why() -> None:
         assert app.choice.model is None
 
     drive(wizard("pi"), script)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_details_are_those_of_their_shell_line(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed, it says the same of the same file; of one that does not run, what it would take."""
+    copied: list[str] = []
+    monkeypatch.setattr(Wizard, "copy_to_clipboard", lambda self, what: copied.append(what))
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "t", "tab", "tab", "tab", "down", "down", "d", "c")
+        details = app.screen
+        assert isinstance(details, Details) and details.answer is not None
+        assert f"$ {copied[-1]}"[:40] in text(app)
+        pick, told = details.answer.pick, said(copied[-1])["recommendations"][0]
+        assert (told["model"], told["quant"]) == (details.row.model, details.row.quant)
+        assert told["memory"]["total_bytes"] == pick.memory.total_bytes
+        assert told["speed"]["decode_tokens_per_s"] == pick.speed.decode_tokens_per_s
+        assert (told["reasons"], told["warnings"]) == (list(pick.reasons), list(pick.warnings))
+        await press(pilot, "escape", "end", "d", "c")
+        assert isinstance(app.screen, Details) and app.answer is not None
+        row = app.screen.row
+        assert row.candidate is None and copied[-1].startswith(f"advisor estimate {row.model} --quant {row.quant} ")
+        told = said(copied[-1])
+        assert (told["model"]["model"], told["model"]["quant"]) == (row.model, row.quant)
+        assert told["request"]["context_tokens"] == app.answer.document.request.context_tokens
+
+    drive(wizard("pi", choice=Choice(spec="RTX 4060 8GB, 32GB", use_case="coding")), script, size=SIZES[size])
+
+
+def said(line: str) -> Any:
+    """What a command line answers, as JSON."""
+    done = CliRunner().invoke(cli, [*shlex.split(line)[1:], "--json"])
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("clicks", [4, 8])

@@ -20,7 +20,7 @@ from advisor.placement import in_words
 from advisor.terminal import preference, rate
 from advisor.tui.background import background
 from advisor.tui.screens.details import Details
-from advisor.tui.state import Answer, answer
+from advisor.tui.state import Answer, Choice, answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.candidate_table import CandidateTable, Row
 from advisor.tui.widgets.chart import Chart, Line
@@ -155,13 +155,22 @@ is reckoned at once. Below is every file that was considered, and why.
         if row.candidate is None:
             self.show_details(row, None)
             return
-        choice = msgspec.structs.replace(self.wizard.choice, model=row.model, quant=row.quant)
+        choice = self.with_file(row)
         work = functools.partial(answer, choice, self.wizard.detected, catalog.load())
         background(self, work, functools.partial(self.show_details, row), group="details")
 
+    def with_file(self, row: Row) -> Choice:
+        """The choice with that file in place of the pick."""
+        return msgspec.structs.replace(self.wizard.choice, model=row.model, quant=row.quant)
+
     def show_details(self, row: Row, found: Answer | None) -> None:
-        if self.is_current:
-            self.app.push_screen(Details(row, found))
+        if not self.is_current or self.wizard.answer is None:
+            return
+        if found is not None:
+            line = found.choice.line
+        else:
+            line = self.with_file(row).estimate_line(self.wizard.answer.document.request.context_tokens)
+        self.app.push_screen(Details(row, found, line))
 
     @property
     def charts_shown(self) -> bool:
