@@ -6,6 +6,7 @@ Each command lives in `advisor/commands/<name>.py` as `command` and is imported 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -127,7 +128,8 @@ def told(error: AdvisorError, argv: Sequence[str]) -> int:
         report(error, as_json="--json" in argv)
     except OSError:
         streams.leave()
-        report(error, as_json=False)
+        with contextlib.suppress(OSError):
+            report(error, as_json=False)
     return error.exit_code
 
 

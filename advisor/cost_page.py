@@ -39,14 +39,14 @@ def show(found: Estimate, reckoned: Economics, console: Console | None = None) -
     out.print(table)
     if reckoned.break_even:
         out.print()
-        table = small("hosted", "day", "in", "out", "busy here", "break-even")
+        table = small("hosted", "day", "in", "out", "here, always busy", "break-even")
         for each in reckoned.break_even:
             table.add_row(
                 f"{each.price.provider} ({each.drafting})",
                 each.price.date,
                 money(each.price.input),
                 money(each.price.output),
-                f"{each.busy_ratio:.2g}x its price" if each.busy_ratio < 1 else f"{each.busy_ratio:.2g}x cheaper",
+                compared(each.busy_ratio),
                 hours_in_words(each),
             )
         out.print(table)
@@ -56,6 +56,11 @@ def show(found: Estimate, reckoned: Economics, console: Console | None = None) -
     for note in reckoned.notes:
         out.print(note)
     out.print()
+
+
+def compared(ratio: float) -> str:
+    """What this machine costs beside a hosted service, of that one's price over this machine's."""
+    return f"{ratio:.2g}x cheaper" if ratio >= 1 else f"{1 / ratio:.2g}x dearer" if ratio else "free there"
 
 
 def hours_in_words(each: BreakEven) -> str:

@@ -95,6 +95,8 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         pytest.param("schema >/dev/full", 6, "No space left on device", marks=FULL),
         pytest.param("recommend --simulate M1 --json >/dev/full", 6, "No space left on device", marks=FULL),
         pytest.param("recommend --json --nonsense >/dev/full", 2, "--nonsense", marks=FULL),
+        pytest.param("recommend --nonsense 2>/dev/full", 2, "", marks=FULL),
+        pytest.param("recommend --json --nonsense >/dev/full 2>&1", 2, "", marks=FULL),
     ],
 )
 def test_streams_that_are_closed_or_full(line: str, status: int, said: str) -> None:
