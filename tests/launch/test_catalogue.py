@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from advisor import arrangement, catalog, cli, detection, launching, simulate
 from advisor.errors import DownloadFailed, NothingFits, UsageError
 from advisor.machine import Gpu
 from advisor.order import Order
+from advisor.ranking import Request, rank
 from tests.bench.memory import write_pair
 
 NOWHERE = "http://127.0.0.1:9"
@@ -143,6 +145,16 @@ def test_without_a_drafter_none_is_fetched(on: Machine) -> None:
         assert [file.role for file in setup.files] == ["target"] and setup.model.draft_tokens == 0
         assert "switched off" in setup.drafter_reason
     assert launching.configure(Order(model="12b", draft_tokens=5), strict=False).model.draft_tokens == 5
+
+
+def test_a_model_that_is_named_is_not_refused_for_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = simulate.parse("cpu, 64GB", catalog.load())
+    memory = msgspec.structs.replace(machine.memory, bandwidth_bytes_per_s=10e9)
+    slow = msgspec.structs.replace(machine, memory=memory)
+    monkeypatch.setattr(detection, "detect", lambda *_args, **_options: slow)
+    with pytest.raises(NothingFits, match="reaches 8 tok/s"):
+        rank(Request(model="31b"), slow, catalog.load())
+    assert launching.configure(Order(model="31b"), strict=False).model.name == "31b"
 
 
 def test_what_cannot_be(on: Machine, capsys: pytest.CaptureFixture[str]) -> None:
