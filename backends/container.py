@@ -19,6 +19,7 @@ from advisor.machine import Gpu
 from advisor.profile import Runtime
 from backends.base import Container, Model, Options
 from backends.installed import parts, reaches
+from backends.metered import shown_cards
 
 PROGRAMS = ("docker", "podman")
 ASK_S = 3.0
@@ -128,7 +129,7 @@ def gpu_flags(runs: str, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
     """What shows the container those GPUs and no others."""
     numbers = [str(gpu.index) for gpu in gpus]
     if gpus[0].vendor == "amd":
-        shown = ("-e", f"HIP_VISIBLE_DEVICES={','.join(numbers)}")
+        shown = (flag for name, value in shown_cards(gpus).items() for flag in ("-e", f"{name}={value}"))
         return ("--device", "/dev/kfd", "--device", "/dev/dri", "--group-add", "video", *shown)
     if runs == "podman":
         devices = [flag for number in numbers for flag in ("--device", f"nvidia.com/gpu={number}")]

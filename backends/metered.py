@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
-from advisor.machine import Availability, Record
+from advisor.machine import Availability, Gpu, Record
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Verdict, Watch
 from backends.installed import reaches
+from backends.listening import listens
 from backends.served import Served
 
 KEY_HINT = "give its key with --api-key, or in $ADVISOR_API_KEY"
-CONNECT_S = 0.5
-"""How long a server may take to accept a connection."""
 CARDS = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}
 """The variables that show a program some cards only."""
 
@@ -80,7 +78,7 @@ class Metered(Served):
         numbers = [gpu.index for gpu in plan.options.gpus]
         if numbers == list(range(len(numbers))) or os.name == "nt":
             return plan
-        words = " ".join(f"{name}={value}" for name, value in shown_cards(plan.options).items())
+        words = " ".join(f"{name}={value}" for name, value in shown_cards(plan.options.gpus).items())
         return msgspec.structs.replace(plan, command=f"{words} {plan.command}".lstrip())
 
     def _contained(self, model: Model, options: Options) -> LaunchPlan:
@@ -218,20 +216,10 @@ def address(text: str) -> str:
     return url
 
 
-def listens(url: str) -> bool:
-    """Whether anything takes a connection there."""
-    parts = urlsplit(url)
-    try:
-        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=CONNECT_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def shown_cards(options: Options) -> dict[str, str]:
-    """The variable that shows a program the cards that were reckoned with."""
-    variable = CARDS.get(options.gpus[0].vendor) if options.gpus else None
-    return {variable: ",".join(str(gpu.index) for gpu in options.gpus)} if variable else {}
+def shown_cards(gpus: tuple[Gpu, ...]) -> dict[str, str]:
+    """The variable that shows a program these cards and no others."""
+    variable = CARDS.get(gpus[0].vendor) if gpus else None
+    return {variable: ",".join(str(gpu.index) for gpu in gpus)} if variable else {}
 
 
 def _listed(url: str, key: str | None) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from backends.conformance.bench import Bench, among, processes
 from backends.conformance.replies import QUESTION, TOKENS
 from backends.conformance.rules import Broken, Skipped, copied, require
 from backends.conformance.serving import GONE_S, wait_gone
+from backends.listening import listens
 
 ANSWERS = 2
 
@@ -129,7 +130,7 @@ def _freed(bench: Bench, endpoint: Endpoint, tree: list[psutil.Process]) -> None
         loaded = [each.name for each in bench.backend.held() if each.loaded]
         require(not among(endpoint.model, loaded), "its server still has the model loaded")
     else:
-        require(not wait_gone(lambda: _listens(endpoint)), f"somebody still listens at {endpoint.base_url}")
+        require(not wait_gone(lambda: listens(endpoint.base_url)), f"somebody still listens at {endpoint.base_url}")
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -137,15 +138,6 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _listens(endpoint: Endpoint) -> bool:
-    address = urlsplit(endpoint.base_url)
-    try:
-        socket.create_connection((address.hostname or "", address.port or 80), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def stop_gone(bench: Bench) -> None:
@@ -156,7 +148,7 @@ def stop_gone(bench: Bench) -> None:
     bench.release()
     for process in processes(endpoint):
         process.kill()
-    wait_gone(lambda: _listens(endpoint))
+    wait_gone(lambda: listens(endpoint.base_url))
     try:
         bench.backend.stats(endpoint)
     except AdvisorError:

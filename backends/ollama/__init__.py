@@ -24,6 +24,7 @@ from backends.base import (
     Verdict,
     Watch,
 )
+from backends.listening import listens
 from backends.ollama import address, versions
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Ollama(Backend):
 
     def gone(self, endpoint: Endpoint) -> bool:
         """Whether nothing listens there any more: a server that computes with all cores may be slow to answer."""
-        return not address.listens(address.of(endpoint.base_url))
+        return not listens(address.of(endpoint.base_url).url, address.REMOTE_S)
 
     def cause(self, endpoint: Endpoint) -> AdvisorError:
         """Why an endpoint no longer answers."""

@@ -90,15 +90,6 @@ def version(address: Address) -> str | None:
         return None
 
 
-def listens(address: Address) -> bool:
-    """Whether anything takes a connection there."""
-    try:
-        socket.create_connection((address.host, address.port), timeout=REMOTE_S).close()
-    except OSError:
-        return False
-    return True
-
-
 def _asked(connection: socket.socket, address: Address) -> str | None:
     request = f"GET {address.path}/api/version HTTP/1.0\r\nHost: {address.host}\r\n\r\n"
     connection.sendall(request.encode("ascii", errors="replace"))

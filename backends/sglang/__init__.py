@@ -40,7 +40,7 @@ class Sglang(Metered):
 
     def environment(self, model: Model, options: Options) -> dict[str, str]:
         """What is here is used; of several cards those that were reckoned with."""
-        return super().environment(model, options) | shown_cards(options)
+        return super().environment(model, options) | shown_cards(options.gpus)
 
     def fields(self, endpoint: Endpoint) -> dict[str, Any]:
         return {"return_spec_tokens_details": True} if endpoint.drafter else {}

@@ -89,7 +89,7 @@ class Vllm(Metered):
 
     def environment(self, model: Model, options: Options) -> dict[str, str]:
         """What is here is used; of several cards those that were reckoned with."""
-        return super().environment(model, options) | shown_cards(options)
+        return super().environment(model, options) | shown_cards(options.gpus)
 
     def ready(self, http: httpx.Client) -> bool:
         return super().ready(http) and bool(http.get("/v1/models").is_success)
