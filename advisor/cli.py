@@ -19,23 +19,23 @@ from advisor import __version__, interrupts, streams
 from advisor.errors import AdvisorError, Interrupted, RuntimeFailed, UsageError, unknown_name
 
 COMMANDS = {
-    "detect": "the machine: processor, memory, GPUs, backends",
-    "recommend": "the Gemma 4 that suits this machine, and why",
-    "estimate": "memory and speed of one configuration, or of any Gemma 4 GGUF",
+    "detect": "show this machine: processor, memory, GPUs, backends",
+    "recommend": "choose the Gemma 4 that suits this machine, and say why",
+    "estimate": "memory and speed of a configuration, or of a Gemma 4 GGUF file",
     "launch": "start a model and print its endpoint",
-    "run": "one answer",
-    "chat": "a conversation in the terminal",
-    "trial": "with and without the drafter: measured here, decided, remembered",
-    "calibrate": "memory bandwidth and the cost of several tokens at once, measured",
-    "cost": "what a million tokens costs here, and against hosted prices",
-    "ps": "what runs",
-    "stop": "end what runs",
-    "logs": "what it wrote",
-    "demo": "the whole way on the embedded model: no network, no other runtime",
-    "models": "the catalogue",
-    "backends": "what can run models here",
-    "doctor": "what is wrong and how to mend it",
-    "schema": "the JSON Schema of `recommend --json`",
+    "run": "answer one prompt",
+    "chat": "talk to a model in the terminal",
+    "trial": "measure with and without the drafter, decide, remember",
+    "calibrate": "measure memory bandwidth and the cost of several tokens at once",
+    "cost": "what a million tokens cost here, compared with hosted services",
+    "ps": "list what is running",
+    "stop": "stop what is running",
+    "logs": "print the log of a session",
+    "demo": "try it all with the embedded model: no network, no other runtime",
+    "models": "list the models of the catalogue",
+    "backends": "list what can run models here",
+    "doctor": "find out what is wrong here and how to mend it",
+    "schema": "print the JSON Schema of `recommend --json`",
 }
 
 
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
     epilog="Begin with `advisor recommend`, or try everything at once with `advisor demo`.",
 )
 @click.version_option(__version__, prog_name="advisor")
-@click.option("--plain", is_flag=True, help="The wizard's questions as plain text, for screen readers.")
+@click.option("--plain", is_flag=True, help="Ask the wizard's questions as plain text, for screen readers.")
 @click.pass_context
 def cli(ctx: click.Context, *, plain: bool) -> None:
     """Knows this machine, chooses the right Gemma 4 for it, and runs it with its drafter.

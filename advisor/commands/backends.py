@@ -30,7 +30,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     invoke_without_command=True,
     epilog="\b\nExamples:\n  advisor backends\n  advisor backends --json\n  advisor backends check native",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document: a list of backends.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list of backends.")
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
     """Show which backends can run models here, and what to do about those that cannot."""
@@ -72,15 +72,17 @@ def _held_words(model: Held) -> str:
     epilog="\b\nExamples:\n  advisor backends check native\n  advisor backends check my_package.backend:Mine --json"
 )
 @click.argument("name")
-@click.option("--model", type=FILE, help="A GGUF to try it with.  [default: the embedded pair]")
-@click.option("--drafter", type=FILE, help="Its drafter.")
-@click.option("--limit", type=click.FloatRange(min=1), help="Seconds for each rule.  [default: 120]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document: every rule, and the verdict.")
+@click.option("--model", type=FILE, help="GGUF file to try it with.  [default: the embedded pair]")
+@click.option("--drafter", type=FILE, help="GGUF file of its drafter.")
+@click.option(
+    "--limit", type=click.FloatRange(min=1), metavar="S", help="Seconds for each rule at most.  [default: 120]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: every rule, and the verdict.")
 def check(name: str, model: Path | None, drafter: Path | None, limit: float | None, *, as_json: bool) -> int:
-    """Try every rule that a backend must keep to, on a real model.
+    """Test a backend against every rule that it must keep, on a real model.
 
-    NAME is a registered backend, or a class that is not registered yet (MODULE:CLASS). Ends with 6 where a rule is
-    broken, with 4 where nothing could be started, which proves nothing.
+    NAME is a registered backend, or a class that is not registered yet (MODULE:CLASS). Exit codes: 0 it keeps them all,
+    4 nothing could be started, which proves nothing, 6 a rule is broken.
     """
     from advisor.progress import busy  # noqa: PLC0415
     from backends import conformance  # noqa: PLC0415 - only for who asks

@@ -22,20 +22,20 @@ Examples:
   advisor calibrate --show --json
 
 \b
-Nothing is fetched; a test model of 280 MB, for a GPU one of 840 MB, is written
-to the temporary folder and removed. A GPU is timed where the native engine's
-llama.cpp is built for it.
+Nothing is fetched. A test model (280 MB, for a GPU 840 MB) is written to the
+temporary folder and removed. A GPU is timed if the native engine's llama.cpp
+was built for it.
 Exit codes: 0 done, 4 no engine, 6 it failed, 130 interrupted.
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--show", is_flag=True, help="The last calibration, without measuring.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.calibrate/1).")
+@click.option("--show", is_flag=True, help="Show the last calibration without measuring.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.calibrate/1).")
 def command(*, show: bool, as_json: bool) -> None:
-    """Measure memory bandwidth, the cost of decoding 1 to 16 tokens at once and of reading a prompt; remember it.
+    """Measure memory bandwidth, the cost of decoding 1 to 16 tokens at once and of reading a prompt; remember them.
 
-    The second is what a drafter's gain rests on: verifying a draft is one step with several rows.
+    The cost of several tokens decides what a drafter gains: verifying a draft is one step with several tokens.
     """
     machine = detect(catalog.load().devices.values())
     if show:

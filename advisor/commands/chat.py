@@ -52,11 +52,13 @@ In the conversation:
 
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
-@click.option("--backend", metavar="B", help="What runs MODEL, where it is started.")
-@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context, where it is started.")
-@click.option("--no-drafter", is_flag=True, help="Plain decoding, where it is started.")
-@click.option("--system", metavar="TEXT", help="Said to the model before the conversation.")
-@click.option("--temperature", type=Number(0, 2), metavar="T", help="0 is greedy; Gemma's own by default.")
+@click.option("--backend", metavar="B", help="What runs MODEL, if it has to be started.")
+@click.option(
+    "--context", type=click.IntRange(min=1), metavar="N", help="Context length in tokens, if it has to be started."
+)
+@click.option("--no-drafter", is_flag=True, help="Decode without a drafter, if it has to be started.")
+@click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option("--temperature", type=Number(0, 2), metavar="T", help="0 is greedy; by default Gemma's own.")
 def command(
     model: str | None,
     *,
@@ -66,7 +68,7 @@ def command(
     system: str | None,
     temperature: float | None,
 ) -> None:
-    """Talk to MODEL: a running session of that name or model, or one that is started for the conversation.
+    """Talk to MODEL: a running session of that name or model, or one started for this conversation.
 
     Left out, it is the session that runs. Thoughts are dimmed; each answer ends with its speed and what was accepted.
     """

@@ -18,25 +18,38 @@ Examples:
   advisor cost 31b --price-per-hour 2.10 --simulate "H100, 64GB" --plot c.svg
 
 \b
-Speeds are those of `advisor trial`, where one was made on this machine.
+Speeds are measured ones where `advisor trial` was run here, else predicted.
 Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
-@click.option("--price-per-hour", type=float, metavar="P", help="What the machine costs: rented, or bought.")
-@click.option("--watts", type=float, metavar="W", help="What it takes while it works; with --price-per-kwh.")
-@click.option("--price-per-kwh", type=float, metavar="K", help="Of electricity.")
-@click.option("--currency", metavar="C", help="Three letters; USD by default.")
-@click.option("--answer-share", type=click.FloatRange(0.01, 1), default=0.25, show_default=True, help="Of all tokens.")
-@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0.")
-@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
-@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
-@click.option("--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB".')
-@click.option("--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One of `detect --json`.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A chart: FILE.svg or FILE.png.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.cost/1).")
+@click.option("--price-per-hour", type=float, metavar="P", help="What the machine costs per hour, rented or bought.")
+@click.option("--watts", type=float, metavar="W", help="Power that it draws at work; goes with --price-per-kwh.")
+@click.option("--price-per-kwh", type=float, metavar="K", help="Price of electricity.")
+@click.option("--currency", metavar="C", help="Currency of these prices, such as EUR; by default USD.")
+@click.option(
+    "--answer-share",
+    type=click.FloatRange(0.01, 1),
+    default=0.25,
+    show_default=True,
+    metavar="S",
+    help="Share of answers among all tokens.",
+)
+@click.option("--quant", metavar="Q", help="File of the catalogue, such as Q8_0.")
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Context length in tokens.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; by default the best one here.")
+@click.option("--simulate", "spec", metavar="SPEC", help='A machine to imagine: "RTX 4090, 64GB", "M3 Max 64GB".')
+@click.option(
+    "--machine",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another machine, as `detect --json` described it.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw a chart: FILE.svg or FILE.png.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.cost/1).")
 def command(
     model: str | None,
     *,
@@ -53,9 +66,9 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """What a million tokens of MODEL costs on this machine, and from how many hours a day it beats hosted services.
+    """What a million tokens of MODEL cost on this machine, and from how many hours a day it beats hosted services.
 
-    MODEL is e2b, e4b, 12b, 26b or 31b; left out, it is the recommendation.
+    MODEL is e2b, e4b, 12b, 26b or 31b; by default it is the recommendation.
     """
     from advisor import chart, economics, estimate, subject  # noqa: PLC0415
     from advisor.commands.recommend import the_machine  # noqa: PLC0415

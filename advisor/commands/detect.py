@@ -28,12 +28,12 @@ Line = tuple[str, str]
     epilog="\b\nExamples:\n  advisor detect\n  advisor detect --json > machine.json"
     "\n  advisor recommend --machine machine.json"
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document: the record that --machine reads.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, which --machine reads.")
 def command(*, as_json: bool) -> None:
     """Show the machine: processor, memory, GPUs, backends.
 
     Memory is what this process may use, so in a container it is the container's. Figures that were not read from the
-    machine itself say where they are from.
+    machine itself say where they come from.
     """
     machine = detect(load().devices.values())
     if as_json:

@@ -32,19 +32,20 @@ Examples:
   advisor doctor --raw > report.json
 
 \b
-PASS: as it should be. WARN: it works, and could work better or for more.
-FAIL: it does not work. > says what to do; commands to type come last.
+PASS: as it should be. WARN: it works, but could work better.
+FAIL: it does not work. Lines with > say what to do; commands come last.
+The exit code is 0 in any case.
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.doctor/1), with what was read.")
-@click.option("--raw", is_flag=True, help="For a bug report: only what was read, and what the runtimes print.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.doctor/1), with what was read.")
+@click.option("--raw", is_flag=True, help="For a bug report: print only what was read and what the runtimes printed.")
 def command(*, as_json: bool, raw: bool) -> None:
-    """Say what is wrong or limited here and how to mend it; each runtime is tried with a small answer. Ends with 0.
+    """Find out what is wrong or limited here and how to mend it. Each runtime has to give a small answer.
 
-    The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere. It contains
-    hardware names, kernel version and memory figures, but no names of users or hosts, homes, addresses or serials.
+    The JSON holds what every probe read, word for word, so that a report can be replayed elsewhere: hardware names,
+    kernel version and memory figures, but no user or host names, home folders, addresses or serial numbers.
     """
     private = privacy.mask()
     devices, broken = _devices()

@@ -33,30 +33,40 @@ Examples:
 \b
 Exit codes: 0 it fits, 2 wrong usage, 3 it does not fit (the estimate is
 printed all the same), 4 the backend cannot be used, 5 a remote header cannot
-be read, 6 the file is damaged or no Gemma 4.
+be read, 6 the file is damaged or not Gemma 4.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("model")
-@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0; a QAT one by default.")
-@click.option("--context", type=int, metavar="N", help="Tokens of context; 8192 by default.")
-@click.option("--depth", type=int, metavar="N", help="Tokens already in it when the speed is stated; 2048 by default.")
-@click.option("--kv-type", default="f16", show_default=True, metavar="T", help="f16, q8_0 or q4_0.")
-@click.option("--ubatch", type=int, default=512, show_default=True, metavar="N", help="Rows computed at once.")
-@click.option("--drafter", metavar="FILE", help="A drafter GGUF; the catalogue's, where it pays, by default.")
-@click.option("--no-drafter", is_flag=True, help="Without a drafter.")
-@click.option("--projector", is_flag=True, help="With the projector for images and audio.")
-@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
+@click.option("--quant", metavar="Q", help="File of the catalogue, such as Q8_0; by default a QAT one.")
+@click.option("--context", type=int, metavar="N", help="Context length in tokens; by default 8192.")
 @click.option(
-    "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
+    "--depth", type=int, metavar="N", help="Tokens already in the context when speed is stated; by default 2048."
 )
 @click.option(
-    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
+    "--kv-type", default="f16", show_default=True, metavar="T", help="Type of the KV cache: f16, q8_0 or q4_0."
+)
+@click.option(
+    "--ubatch", type=int, default=512, show_default=True, metavar="N", help="Size of the micro-batch, in tokens."
+)
+@click.option("--drafter", metavar="FILE", help="GGUF file of the drafter; by default the catalogue's, where it pays.")
+@click.option("--no-drafter", is_flag=True, help="Decode without a drafter.")
+@click.option("--projector", is_flag=True, help="Count the projector for images and audio too.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; by default the best one here.")
+@click.option(
+    "--simulate", "spec", metavar="SPEC", help='A machine to imagine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
+)
+@click.option(
+    "--machine",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another machine, as `detect --json` described it.",
 )
 @correcting
 @click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.estimate/1).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.estimate/1).")
 def command(  # noqa: PLR0917 - click passes them by name
     model: str,
     quant: str | None,
@@ -75,9 +85,9 @@ def command(  # noqa: PLR0917 - click passes them by name
     reserve: str | None,
     as_json: bool,
 ) -> int:
-    """Memory and speed of one configuration, whether it fits or not.
+    """Estimate memory and speed of one configuration, whether it fits or not.
 
-    Nothing is downloaded but the header of a remote file, and nothing is started.
+    Nothing is started, and nothing is downloaded but the header of a remote file.
     """
     if drafter and no_drafter:
         raise UsageError("--drafter and --no-drafter exclude each other", command="advisor estimate --help")

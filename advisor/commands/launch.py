@@ -65,38 +65,50 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- EXTRA]...")
-@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
-@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0.")
-@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of context.")
-@click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
-@click.option("--no-drafter", is_flag=True, help="Plain decoding.")
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; by default the best one here.")
+@click.option("--quant", metavar="Q", help="File of the catalogue, such as Q8_0.")
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Context length in tokens.")
+@click.option("--drafter", type=click.Path(path_type=Path), help="GGUF file of the drafter.")
+@click.option("--no-drafter", is_flag=True, help="Decode without a drafter.")
 @click.option(
     "--useless-drafter",
     type=click.Choice(["ask", "keep", "drop"]),
     default="ask",
     show_default=True,
-    help="One that is never right, or slower than plain decoding: start again without it?",
+    help="What to do with a drafter that is never right or makes it slower: drop starts again without it.",
 )
-@click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens drafted per round.")
-@click.option("--kv-type", default="f16", show_default=True, metavar="T", help="Of the KV cache: f16, q8_0 or q4_0.")
-@click.option("--parallel", type=click.IntRange(1, 64), default=1, metavar="N", help="Conversations at once.")
-@click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Of 127.0.0.1; a free one from 8080 on by default.")
-@click.option("--api-key", envvar=KEY, metavar="KEY", help=f"Asked of all who come; better given as ${KEY}.")
-@click.option("--ollama-host", metavar="HOST", help="Where Ollama runs; $OLLAMA_HOST or this machine by default.")
+@click.option("--draft-tokens", default="auto", metavar="N|auto", help="Tokens to draft per round.")
 @click.option(
-    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="What `detect --json` saw of that host."
+    "--kv-type", default="f16", show_default=True, metavar="T", help="Type of the KV cache: f16, q8_0 or q4_0."
+)
+@click.option("--parallel", type=click.IntRange(1, 64), default=1, metavar="N", help="Conversations served at once.")
+@click.option(
+    "--gpu-layers", type=click.IntRange(min=0), metavar="N", help="Layers to put on the GPU; by default what fits."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads; by default one per core."
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="N", help="Port on 127.0.0.1; by default a free one from 8080 on."
+)
+@click.option("--api-key", envvar=KEY, metavar="KEY", help=f"Key that clients must send; safer in ${KEY}.")
+@click.option("--ollama-host", metavar="HOST", help="Where Ollama runs; by default $OLLAMA_HOST or this machine.")
+@click.option(
+    "--machine",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="That host, as `detect --json` described it there.",
 )
 @correcting
-@click.option("--server", metavar="URL", help="A server that runs already and is left as it is: vllm or sglang.")
-@click.option("--container", is_flag=True, help="Say what to type to have it as a container: vllm or sglang.")
-@click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first: vllm or sglang.")
+@click.option("--server", metavar="URL", help="Use a server that runs already, and leave it running (vllm, sglang).")
+@click.option("--container", is_flag=True, help="Print the command that starts it in a container (vllm, sglang).")
+@click.option("--hosts", metavar="A,B", help="Machines that serve it together, this one first (vllm, sglang).")
 @click.option("--detach", is_flag=True, help="Leave it running and return; `advisor stop` ends it.")
-@click.option("--projector", is_flag=True, help="With the file that takes in images and audio.")
-@click.option("--force", is_flag=True, help="Start also what should not fit.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; download and start nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.launch/1).")
+@click.option("--projector", is_flag=True, help="Fetch and load the projector for images and audio too.")
+@click.option("--force", is_flag=True, help="Start it even if it should not fit.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, without downloading or starting anything.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.launch/1).")
 def command(
     model: str | None,
     extra: tuple[str, ...],
@@ -129,7 +141,7 @@ def command(
 ) -> None:
     """Start MODEL and print its endpoint, which speaks the OpenAI API on this machine only.
 
-    MODEL is e2b, e4b, 12b, 26b, 31b, `demo` or a GGUF file; left out, it is the recommendation. Files that are not here
+    MODEL is e2b, e4b, 12b, 26b, 31b, `demo` or a GGUF file; by default it is the recommendation. Files that are missing
     are fetched. It runs until ctrl-c, or with --detach until `advisor stop`.
     """
     if drafter is not None and no_drafter:

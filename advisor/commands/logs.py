@@ -16,10 +16,15 @@ TAIL_BYTES = 1 << 20
 
 @click.command(epilog="\b\nExamples:\n  advisor logs\n  advisor logs 26b --follow\n  advisor logs 26b --lines 20")
 @click.argument("name", required=False)
-@click.option("--lines", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="The last N.")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the session ends or ctrl-c.")
+@click.option(
+    "--lines", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Print the last N lines."
+)
+@click.option("--follow", "-f", is_flag=True, help="Keep printing until the session ends or ctrl-c.")
 def command(name: str | None, *, lines: int, follow: bool) -> None:
-    """Print the log of the session NAME; it may be left out where there is one only. That of one that died is kept."""
+    """Print the log of the session NAME. NAME may be left out if there is only one.
+
+    The log of a session that has died is kept.
+    """
     path, session = _log(name)
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))

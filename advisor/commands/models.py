@@ -45,7 +45,9 @@ BENCHMARKS = {
     epilog="\b\nExamples:\n  advisor models\n  advisor models 26b\n  advisor models 26b --json | jq '.models[0].quants'"
 )
 @click.argument("model", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document with all that is known, sources included.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document with all that is known, sources included."
+)
 def command(model: str | None, *, as_json: bool) -> None:
     """Show the models that advisor knows, or everything about MODEL: files, drafter, scores, sources."""
     catalog = load()

@@ -16,9 +16,12 @@ from backends.base import Stats, load
 
 
 @click.command(epilog="\b\nExamples:\n  advisor ps\n  advisor ps --json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.ps/1).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.ps/1).")
 def command(*, as_json: bool) -> None:
-    """Show the sessions that `advisor launch` started, with their counters. Dead ones are shown once and cleared."""
+    """List the sessions that `advisor launch` started, with their counters.
+
+    One that has died is listed once more and then forgotten.
+    """
     sessions.running()  # whatever came up with nobody looking is on record as running now
     found = sessions.everything()
     sessions.clear()

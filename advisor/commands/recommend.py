@@ -45,13 +45,19 @@ def one_of(_context: click.Context, parameter: click.Parameter, value: str | Non
 
 def correcting(command: F) -> F:
     """The options for what the user knows better than the probes; the same for all commands that look at a machine."""
-    memory = click.option("--memory", metavar="SIZE", help="Instead of the main memory detected, such as 16GB.")
-    gpu = click.option("--gpu", metavar="G", help='Instead of the GPU detected: "RTX 4060", "2x RTX 3090", none.')
+    memory = click.option(
+        "--memory", metavar="SIZE", help="Use this instead of the main memory detected, such as 16GB."
+    )
+    gpu = click.option(
+        "--gpu", metavar="G", help='Use this instead of the GPU detected: "RTX 4060", "2x RTX 3090" or none.'
+    )
     return gpu(memory(command))
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.recommend/1, see `advisor schema`).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document (advisor.recommend/1, see `advisor schema`)."
+)
 @click.option(
     "--use-case",
     metavar="U",
@@ -59,26 +65,36 @@ def correcting(command: F) -> F:
     show_default=True,
     help="chat, coding, reasoning, agents, vision, audio, long-context, mobile, desktop, production or max-quality.",
 )
-@click.option("--context", type=int, metavar="N", help="Tokens of context; the use case's by default.")
+@click.option("--context", type=int, metavar="N", help="Context length in tokens; by default the use case's.")
 @click.option("--prefer", metavar="P", callback=one_of, help="balanced, quality or speed.")
-@click.option("--min-speed", type=float, metavar="T", help="Tokens per second at least; the use case's by default.")
-@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; the best one here by default.")
-@click.option("--model", metavar="M", help="Only this one: e2b, e4b, 12b, 26b or 31b.")
-@click.option("--quant", metavar="Q", help="Only this file of --model, such as Q8_0.")
+@click.option(
+    "--min-speed", type=float, metavar="T", help="Lowest acceptable tokens per second; by default the use case's."
+)
+@click.option("--backend", metavar="B", help="llama.cpp, ollama, native or a plugin; by default the best one here.")
+@click.option("--model", metavar="M", help="Consider only this model: e2b, e4b, 12b, 26b or 31b.")
+@click.option("--quant", metavar="Q", help="Consider only this file of --model, such as Q8_0.")
 @correcting
 @click.option(
-    "--simulate", "spec", metavar="SPEC", help='Another machine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
+    "--simulate", "spec", metavar="SPEC", help='A machine to imagine: "RTX 4090, 64GB", "M3 Max 64GB", "cpu, 16GB".'
 )
 @click.option(
-    "--machine", "file", type=click.Path(path_type=Path), metavar="FILE", help="One that `detect --json` saw."
+    "--machine",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another machine, as `detect --json` described it.",
 )
 @click.option("--no-drafter", is_flag=True, help="Do not consider drafters.")
 @click.option("--reserve", metavar="SIZE", help="Memory to leave free on each device, such as 2GiB.")
-@click.option("--gpu-bandwidth", metavar="RATE", help='Of a GPU that the catalogue does not know: "600 GB/s".')
-@click.option("--price-per-hour", type=float, metavar="P", help="What the machine costs: adds the cost per token.")
-@click.option("--watts", type=float, metavar="W", help="What it draws while it works; with --price-per-kwh.")
-@click.option("--price-per-kwh", type=float, metavar="P", help="What power costs.")
-@click.option("--currency", metavar="C", help="Of these prices: USD (the default), EUR, ...")
+@click.option(
+    "--gpu-bandwidth", metavar="RATE", help='Memory bandwidth of a GPU that is not in the catalogue: "600 GB/s".'
+)
+@click.option(
+    "--price-per-hour", type=float, metavar="P", help="What the machine costs per hour; adds the cost per token."
+)
+@click.option("--watts", type=float, metavar="W", help="Power that it draws at work; goes with --price-per-kwh.")
+@click.option("--price-per-kwh", type=float, metavar="P", help="Price of electricity.")
+@click.option("--currency", metavar="C", help="Currency of these prices, such as EUR; by default USD.")
 def command(  # noqa: PLR0917 - click passes them by name
     as_json: bool,
     use_case: str,

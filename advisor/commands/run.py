@@ -26,30 +26,34 @@ if TYPE_CHECKING:
     "\n  advisor run 12b --attach photo.jpg 'What is this?'"
 )
 @click.argument("words", nargs=-1, required=True, metavar="[MODEL] PROMPT")
-@click.option("--backend", metavar="B", help="What runs MODEL; the best one here, for files native.")
+@click.option("--backend", metavar="B", help="What runs MODEL; by default the best one here, for files native.")
 @click.option(
     "--drafter",
     type=click.Path(path_type=Path),
     metavar="FILE|lookup",
-    help="The drafter's GGUF file, where the one that is here will not do; `lookup` guesses from the text itself.",
+    help="GGUF file of another drafter than the one found; `lookup` guesses from the text itself.",
 )
-@click.option("--no-drafter", is_flag=True, help="Plain decoding.")
-@click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens drafted per round; 0: none.")
-@click.option("--temperature", type=Number(0, 100), default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens of the answer.")
-@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable (with a fixed --draft-tokens).")
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; default: its cores.")
-@click.option("--gpu-layers", type=click.IntRange(min=0), metavar="N", help="On the GPU; default: what fits.")
+@click.option("--no-drafter", is_flag=True, help="Decode without a drafter.")
+@click.option("--draft-tokens", default=AUTO, metavar="N|auto", help="Tokens to draft per round; 0 drafts none.")
+@click.option("--temperature", type=Number(0, 100), default=0.0, show_default=True, metavar="T", help="0 is greedy.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens.")
+@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable, given a fixed --draft-tokens.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads; by default one per core."
+)
+@click.option(
+    "--gpu-layers", type=click.IntRange(min=0), metavar="N", help="Layers to put on the GPU; by default what fits."
+)
 @click.option(
     "--attach",
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A picture or a sound that the question is about; several times for several.",
+    help="A picture or sound that the prompt is about; may be repeated.",
 )
-@click.option("--raw", is_flag=True, help="Continue the text as it is, without the chat template.")
-@click.option("--stats", is_flag=True, help="Speed and acceptance, on standard error.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.run/1).")
+@click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
+@click.option("--stats", is_flag=True, help="Print speed and acceptance to standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.run/1).")
 def command(
     words: tuple[str, ...],
     *,
@@ -67,11 +71,11 @@ def command(
     stats: bool,
     as_json: bool,
 ) -> None:
-    """Answer PROMPT with MODEL and print it as it comes.
+    """Answer PROMPT with MODEL, and print the answer as it comes.
 
-    MODEL is what `advisor launch` started, by its model or its name; a GGUF file; `demo` (the embedded model); or e2b,
-    e4b, 12b, 26b, 31b, fetched if need be and started for this answer. Left out, it is the session that runs, else the
-    demo. PROMPT `-` reads standard input. A session that wants an API key gets the one of ADVISOR_API_KEY.
+    MODEL is a running session, by its name or its model; a GGUF file; `demo` (the embedded model); or e2b,
+    e4b, 12b, 26b, 31b, fetched if need be and started for this answer. By default it is the session that runs, or else
+    the demo. PROMPT `-` reads standard input. A session that needs an API key is sent $ADVISOR_API_KEY.
     """
     name, prompt = parse_words(words)
     drafts = drafts_in(draft_tokens)

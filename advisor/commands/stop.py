@@ -13,13 +13,13 @@ from backends.base import load
 
 @click.command(epilog="\b\nExamples:\n  advisor stop\n  advisor stop 26b\n  advisor stop --all")
 @click.argument("name", required=False)
-@click.option("--all", "everything", is_flag=True, help="All sessions.")
-@click.option("--remove", is_flag=True, help="Also take away what was made for it in the backend's own library.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document (advisor.stop/1).")
+@click.option("--all", "everything", is_flag=True, help="Stop all sessions.")
+@click.option("--remove", is_flag=True, help="Also remove what was created for it in the backend's own library.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (advisor.stop/1).")
 def command(name: str | None, *, everything: bool, remove: bool, as_json: bool) -> None:
-    """End the session NAME; it may be left out where there is one only. One that is still loading ends too.
+    """Stop the session NAME, also while it is still loading. NAME may be left out if there is only one.
 
-    A process that has taken the place of a dead session's is never touched.
+    A process that was given the id of a dead session's is never touched.
     """
     if name is not None and everything:
         raise UsageError("NAME and --all exclude each other", command="advisor stop --help")

@@ -33,21 +33,32 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
-@click.option("--quick", is_flag=True, help="Under a minute: fewer lengths, four kinds of work, nothing at depth.")
-@click.option("--minutes", type=click.FloatRange(0.1, 600), metavar="M", help="End after so many; 15 by default.")
-@click.option("--backend", metavar="B", help="llama.cpp, native or a plugin; the best one here by default.")
-@click.option("--quant", metavar="Q", help="Which file of the catalogue, such as Q8_0.")
-@click.option("--context", type=click.IntRange(min=512), metavar="N", help="Tokens of context.")
-@click.option("--drafter", type=click.Path(path_type=Path), help="The drafter's GGUF file.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A chart: FILE.svg or FILE.png.")
-@click.option("--history", is_flag=True, help="What was measured so far; with MODEL, of it alone.")
-@click.option("--forget", is_flag=True, help="Drop what was measured; with MODEL, of it alone.")
 @click.option(
-    "--export", type=click.Path(path_type=Path), metavar="FILE", help="Write it down for others, anonymously."
+    "--quick", is_flag=True, help="Under a minute: fewer draft lengths, four kinds of work, no long contexts."
 )
-@click.option("--import", "import_", type=click.Path(path_type=Path), metavar="FILE", help="Take in what others wrote.")
+@click.option("--minutes", type=click.FloatRange(0.1, 600), metavar="M", help="Minutes to take at most; by default 15.")
+@click.option("--backend", metavar="B", help="llama.cpp, native or a plugin; by default the best one here.")
+@click.option("--quant", metavar="Q", help="File of the catalogue, such as Q8_0.")
+@click.option("--context", type=click.IntRange(min=512), metavar="N", help="Context length in tokens.")
+@click.option("--drafter", type=click.Path(path_type=Path), help="GGUF file of the drafter.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw a chart: FILE.svg or FILE.png.")
+@click.option("--history", is_flag=True, help="Show what was measured so far, of all models or of MODEL.")
+@click.option("--forget", is_flag=True, help="Delete what was measured, of all models or of MODEL.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document (advisor.trial/1, see `advisor schema trial`)."
+    "--export",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the measurements to a file for others, anonymously.",
+)
+@click.option(
+    "--import",
+    "import_",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read in measurements that others exported.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document (advisor.trial/1, see `advisor schema trial`)."
 )
 def command(
     model: str | None,
