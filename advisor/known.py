@@ -69,7 +69,7 @@ class Known(Record, frozen=True, kw_only=True):
         same = [one for one in alike if one.target.same(asked.file)]
         if same:
             return _measured(speed, asked, _latest(same), functools.partial(plain_at, setup))
-        relative, paces = _relative(asked, alike), self._paces(asked)
+        relative, paces = _relative(asked, alike), self.paces(asked)
         told = next((one for one in paces if one), None)
         if relative is not None and (relative.model == asked.model or told is None or told.trust < 1):
             return _related(speed, asked, alike, relative)
@@ -78,7 +78,7 @@ class Known(Record, frozen=True, kw_only=True):
         paced = msgspec.structs.replace(setup, pace=paces[0], gpu_pace=paces[1])
         return _calibrated(speed, told, predict(paced, drafter, file, asked.output))
 
-    def _paces(self, asked: Question) -> tuple[Pace | None, Pace | None]:
+    def paces(self, asked: Question) -> tuple[Pace | None, Pace | None]:
         """What a calibration says of this configuration: of the processor's part and of the GPU's."""
 
         def there(pace: Pace | None) -> Pace | None:
