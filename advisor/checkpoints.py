@@ -6,21 +6,17 @@ Speeds are not predicted here: what is known of speed was measured with GGUF fil
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import catalog, demo, joining
-from advisor.errors import DownloadFailed, NothingFits, UsageError, unknown_name
+from advisor import catalog, demo, joining, phones, repositories
+from advisor.errors import NothingFits, UsageError, unknown_name
 from advisor.machine import Availability, Machine, Record
-from advisor.order import DRAFT_TOKENS, SWITCHED_OFF, Order, Repository, Setup
+from advisor.order import DRAFT_TOKENS, SWITCHED_OFF, Order, Setup, is_place
 from advisor.profile import Checkpoint, ModelProfile, Runtime
 from advisor.room import Room, cards_of, room_for
 from advisor.units import format_bytes, format_file_size
 from backends.base import Model, Options, usable
-
-if TYPE_CHECKING:
-    from advisor.store import File
 
 CONTEXT = 8192
 LITERT = "litert"
@@ -66,14 +62,14 @@ def configure(order: Order, *, strict: bool) -> Setup:
     if strict and not room.fits and not order.force:
         raise NothingFits(_short(profile, found, room), hint="--force starts it all the same")
     draft = order.drafter or (Path(found.drafter) if found.drafter and order.drafts else None)
-    repositories = _repositories(found, order, draft)
-    files = tuple(each for one in repositories for each in (_files(one) if strict else _unread(one)))
+    wanted = repositories.wanted(found, None if order.drafter else draft)
+    files = tuple(each for one in wanted for each in (repositories.files if strict else repositories.unread)(one))
     usual = profile.sampling
     return Setup(
         backend=runtime.id,
         model=Model(
             name=profile.id,
-            target=_target(found, files),
+            target=files[0].path if found.file else Path(found.repo),
             drafter=draft,
             draft_tokens=_draft_tokens(order, profile, inside=not found.drafter) if order.drafts else 0,
             context_tokens=_context(order, profile.context_tokens, profile.id),
@@ -84,15 +80,9 @@ def configure(order: Order, *, strict: bool) -> Setup:
         files=files,
         licence=profile.licence,
         order=order,
-        repositories=repositories,
+        repositories=wanted,
         notes=_notes(runtime, profile, machine, found, room),
     )
-
-
-def is_place(name: str) -> bool:
-    """Whether MODEL means a folder or file of the user's own, and no size of the catalogue."""
-    path = Path(name).expanduser()
-    return path.is_absolute() or name.startswith(".") or path.exists()
 
 
 def _reason(order: Order, found: Checkpoint) -> str:
@@ -152,7 +142,7 @@ def _chosen(order: Order, profile: ModelProfile, runtime: Runtime, machine: Mach
         mine = named
     asked = {"context": order.context or CONTEXT, "sequences": order.parallel, "hosts": max(1, len(order.hosts))}
     asked["least"] = runtime.cards.get(profile.id, 1) if order.drafts else 1
-    rooms = [(one, room_for(one, profile, machine, drafter=order.use_drafter, **asked)) for one in mine]
+    rooms = [(one, room_for(one, profile, machine, runtime, drafter=order.use_drafter, **asked)) for one in mine]
     fitting = [each for each in rooms if each[1].fits]
     return fitting[0] if fitting else min(rooms, key=lambda each: int(each[0].bytes))
 
@@ -232,7 +222,8 @@ def _short(profile: ModelProfile, found: Checkpoint, room: Room) -> str:
 def _notes(runtime: Runtime, profile: ModelProfile, machine: Machine, found: Checkpoint, room: Room) -> tuple[str, ...]:
     """What a reader of the plan should know."""
     here = next((each for each in machine.backends if each.name == runtime.id), None)
-    notes = [f"{runtime.name} {runtime.least(profile.id)} or later: {runtime.install_line(machine.os)}", *_state(here)]
+    notes = [advice] if (advice := phones.advice(profile, machine.os)) else []
+    notes += [f"{runtime.name} {runtime.least(profile.id)} or later: {runtime.install_line(machine.os)}", *_state(here)]
     if machine.os not in runtime.systems:
         notes.append(f"it does not run on this system ({machine.os})")
     notes.append(f"needs {runtime.needs}")
@@ -256,88 +247,8 @@ def _as_image(runtime: Runtime, room: Room) -> list[str]:
 
 def _state(here: Availability | None) -> list[str]:
     if here is None or here.version is None:
-        return ["not installed here"]
+        return [(here.why_not if here else None) or "not installed here"]
     return [f"{here.version} is installed" + (f": {here.why_not}" if here.why_not else "")]
-
-
-# ---- Files
-
-
-def _repositories(found: Checkpoint, order: Order, draft: Path | None) -> tuple[Repository, ...]:
-    wanted = [Repository(role="target", repo=found.repo, file=found.file, size=int(found.bytes), source=found.source)]
-    if draft is not None and order.drafter is None:
-        size = int(found.drafter_bytes or 0)
-        wanted.append(Repository(role="drafter", repo=found.drafter, file="", size=size, source=found.source))
-    return tuple(wanted)
-
-
-def _target(found: Checkpoint, files: tuple[File, ...]) -> Path:
-    """The repository by its name, which is found in the Hub's cache when it is started; a single file by its path."""
-    if not found.file:
-        return Path(found.repo)
-    return files[0].path
-
-
-def _files(one: Repository) -> tuple[File, ...]:
-    """The files of a repository, each where it is or will be; those that are here need no network.
-
-    Raises:
-        DownloadFailed: it is not here, and cannot be listed.
-    """
-    from advisor import hub, shelves, store  # noqa: PLC0415
-    from backends import checkpoint  # noqa: PLC0415
-
-    if not one.file and checkpoint.local(Path(one.repo)) and _complete(one.repo):
-        return ()
-    there = hub.listing(one.repo)
-    snapshot = shelves.repo_folder(one.repo) / "snapshots" / there.commit
-    chosen = [each for each in there.uploads if (each.name == one.file if one.file else _useful(each.name))]
-    if not chosen:
-        raise DownloadFailed(f"{one.repo} has no {one.file or 'checkpoint'}", hint="choose another --quant")
-    role: store.Role = "drafter" if one.role == "drafter" else "target"
-    return tuple(
-        store.File(
-            role=role,
-            repo=one.repo,
-            file=each.name,
-            size=each.size,
-            path=snapshot / each.name,
-            source="Hugging Face cache" if (snapshot / each.name).is_file() else "download",
-            sha256=each.sha256,
-        )
-        for each in chosen
-    )
-
-
-def _unread(one: Repository) -> tuple[File, ...]:
-    """A single file as the catalogue knows it; what a repository holds is not asked."""
-    from advisor import store  # noqa: PLC0415
-
-    if not one.file:
-        return ()
-    place = Path(f"hf:{one.repo}/{one.file}")
-    return (store.File(role="target", repo=one.repo, file=one.file, size=one.size, path=place, source="download"),)
-
-
-def _useful(name: str) -> bool:
-    return name.endswith((".json", ".safetensors", ".model", ".jinja", ".txt"))
-
-
-def _complete(repo: str) -> bool:
-    """Whether a snapshot has all the weights that its index names."""
-    from backends import checkpoint  # noqa: PLC0415
-
-    folder = checkpoint.local(Path(repo))
-    if folder is None:
-        return False
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return (folder / "model.safetensors").is_file()
-    try:
-        named = set(msgspec.json.decode(index.read_bytes())["weight_map"].values())
-    except (msgspec.DecodeError, KeyError, AttributeError, OSError):
-        return False
-    return all((folder / name).is_file() for name in named)
 
 
 def plain(setup: Setup) -> Setup:

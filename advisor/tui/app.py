@@ -33,6 +33,7 @@ from advisor.tui.widgets.shell_line import ShellLine
 if TYPE_CHECKING:
     from advisor.order import Order
     from advisor.sessions import Session
+    from advisor.tui.aim import Aim
     from advisor.tui.calibrating import Calibrating
     from advisor.tui.live import Live
     from advisor.tui.start import Start
@@ -271,11 +272,17 @@ class Wizard(App[Argv]):
 
     def action_demo(self) -> None:
         """The summary of the embedded pair: it is small, and here already."""
-        from advisor.tui.screens.summary import SummaryStep  # noqa: PLC0415
+        from advisor.tui import aim  # noqa: PLC0415
 
         self.action_go("answer")
+        self.sum_up(aim.demo())
+
+    def sum_up(self, aim: Aim) -> None:
+        """The summary of something else than the answer."""
+        from advisor.tui.screens.summary import SummaryStep  # noqa: PLC0415
+
         if isinstance(self.screen, Step):
-            self.push_screen(SummaryStep(demo=True))
+            self.push_screen(SummaryStep(aim))
 
     # ---- What runs
 

@@ -66,6 +66,27 @@ def errand(answer: Answer, world: Services, *, ask: bool = False) -> Errand:
     )
 
 
+def ordered(command: str, world: Services) -> Errand:
+    """The errand of a command line that no answer stands behind. Blocks: it looks at this machine and for files.
+
+    Raises:
+        AdvisorError: as `launching.configure`.
+    """
+    from advisor import checkpoints, store  # noqa: PLC0415
+    from advisor.tui.live import order  # noqa: PLC0415 - it imports all that talks to a server
+
+    setup = world.outline(order(command))
+    files = checkpoints.entries(setup)
+    return Errand(
+        files=files,
+        missing=store.missing_bytes(files),
+        free=world.free_disk(),
+        folder=short(world.cache()),
+        licence=setup.licence,
+        command=command,
+    )
+
+
 def repeated(command: str) -> Errand:
     """The errand of what ran before: all of it is here."""
     return Errand(files=(), missing=0, free=0, folder="", licence="", command=command)

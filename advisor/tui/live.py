@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,9 +12,6 @@ from advisor.sessions import Session
 from advisor.starting import Proof
 from advisor.tui.talk import Talk
 from backends.base import Backend
-
-if TYPE_CHECKING:
-    from advisor.tui.errand import Errand
 
 SAME = ("model", "backend", "quant", "context", "drafter", "projector", "force", "kv_type", "parallel", "threads",
         "gpu_layers", "gpu", "memory", "extra")  # fmt: skip
@@ -106,24 +102,3 @@ def again(session: Session) -> Order:
         api_key=session.api_key or None,
         draft_tokens=session.draft_tokens if session.drafter else 0,
     )
-
-
-def demo() -> Errand:
-    """The errand of the embedded pair: nothing to fetch, nothing to decide.
-
-    Raises:
-        RuntimeFailed: this installation is incomplete.
-    """
-    from advisor.demo import NAME, pair  # noqa: PLC0415
-    from advisor.store import File, Role  # noqa: PLC0415
-    from advisor.tui.errand import Errand  # noqa: PLC0415
-
-    found = pair()
-    roles: tuple[Role, ...] = ("target", "drafter")
-    paths = dict(zip(roles, (found.target, found.drafter), strict=True))
-    files = tuple(
-        File(role=role, repo="", file=path.name, size=path.stat().st_size, path=path, source="part of advisor")
-        for role, path in paths.items()
-        if path is not None
-    )
-    return Errand(files=files, missing=0, free=0, folder="", licence="Apache-2.0", command=f"advisor launch {NAME}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor import catalog, checkpoints
+from advisor import catalog, checkpoints, joining
 from advisor.commands.detect import SYSTEMS, backend_text
 from advisor.errors import AdvisorError
 from advisor.machine import Availability, Machine, Record
@@ -39,7 +39,21 @@ class Prospect(Record, frozen=True, kw_only=True):
     @property
     def takes(self) -> bool:
         """Whether the answer can be reckoned for it."""
-        return self.ready and self.backend.name not in catalog.load().runtimes
+        return self.ready and not self.reads_checkpoints
+
+    @property
+    def launches(self) -> bool:
+        """Whether it runs something whose speed is not reckoned."""
+        return self.ready and self.reads_checkpoints and bool(self.command)
+
+    @property
+    def shows(self) -> bool:
+        """Whether it runs the demo."""
+        return self.ready and self.backend.name != checkpoints.LITERT
+
+    @property
+    def reads_checkpoints(self) -> bool:
+        return self.backend.name in catalog.load().runtimes
 
 
 class Told(NamedTuple):
@@ -114,10 +128,20 @@ def runs_checkpoint(backend: Availability, choice: Choice, detected: Machine | N
     if machine.os not in runtime.systems:
         said = f"{runtime.name} does not run on {SYSTEMS.get(machine.os, machine.os)}"
         return Told(said, said)
+    if choice.here and (server := joining.server_of(runtime)):
+        order = Order(backend=backend.name)
+        return Told(f"what the server at {server} has; it is used as it is", "what its server has", order.typed())
     found = checkpoints.outlook(runtime, machine, usual_model(choice, detected), choice.context_tokens)
     if found is None:
         return Told(f"no checkpoint that {runtime.name} reads has room here", "no checkpoint has room here")
-    order = Order(model=found.model.id, backend=backend.name, context=choice.context_tokens, use_drafter=choice.drafter)
+    order = Order(
+        model=found.model.id,
+        backend=backend.name,
+        context=choice.context_tokens,
+        use_drafter=choice.drafter,
+        gpu=choice.gpu if choice.here else None,
+        memory=choice.memory if choice.here else None,
+    )
     return Told(
         f"{found.model.name} {found.words}; its speed is not predicted",
         f"{found.model.name.removeprefix(FAMILY)} {found.words}",

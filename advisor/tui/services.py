@@ -79,6 +79,17 @@ def configure(order: Order) -> Setup:
     return launching.configure(order)
 
 
+def outline(order: Order) -> Setup:
+    """The same without asking anybody or making anything: sizes are the catalogue's.
+
+    Raises:
+        AdvisorError: as `launching.configure`.
+    """
+    from advisor import launching  # noqa: PLC0415
+
+    return launching.configure(order, strict=False)
+
+
 def fetch(setup: Setup, progress: Progress) -> None:
     """Its files that are not here; stopped at any point, it goes on there the next time.
 
@@ -148,6 +159,7 @@ class Services:
     free_disk: Callable[[], int] = field(default=free_disk)
     cache: Callable[[], Path] = field(default=cache)
     configure: Callable[[Order], Setup] = field(default=configure)
+    outline: Callable[[Order], Setup] = field(default=outline)
     fetch: Callable[[Setup, Progress], None] = field(default=fetch)
     backend: Callable[[str], Backend] = field(default=backend)
     serve: Callable[[str], None] = field(default=serve)

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from advisor.client import Client, Done, Text, Timings
 from advisor.errors import AdvisorError
 from advisor.machine import Availability
-from advisor.order import Order, Setup
+from advisor.order import Order, Repository, Setup
 from advisor.store import File
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Progress, Stats, Watch
 
@@ -159,6 +161,19 @@ def configure(order: Order) -> Setup:
         expected_bytes=int(14.6 * GIB),
         order=order,
     )
+
+
+def outline(order: Order) -> Setup:
+    """As a runtime that reads checkpoints has it before anything is listed."""
+    setup = configure(order)
+    repositories = (
+        Repository(role="target", repo="google/gemma-4-31B-it", file="", size=62_500_000_000, source="scripted"),
+        Repository(
+            role="drafter", repo="google/gemma-4-31B-it-assistant", file="", size=949_000_000, source="scripted"
+        ),
+    )
+    own = order.backend or "llama.cpp"
+    return msgspec.structs.replace(setup, backend=own, files=(), repositories=repositories, licence="Apache-2.0")
 
 
 def fetch(setup: Setup, progress: Progress) -> None:

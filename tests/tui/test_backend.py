@@ -6,19 +6,24 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Button, OptionList
 
+from advisor import launching
 from advisor.errors import NoBackend
 from advisor.machine import Availability
+from advisor.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
 from advisor.tui.prospects import prospects
 from advisor.tui.screens.confirm import Confirm
 from advisor.tui.settings import Settings
 from advisor.tui.state import Choice
+from tests.tui import scripted
 from tests.tui.drive import click, drive, press, step, text, until
+from tests.tui.scripted import Scripted
 from tests.tui.world import LLAMA_CPP, MACHINES, NATIVE, SIZES, machine, services
 
 OLLAMA = Availability(
@@ -50,7 +55,7 @@ SHOWN = ("best", "llama.cpp", "native", "vllm", "ollama", "sglang", "mlx", "lite
 
 
 def wizard(spec: str, **more: Any) -> Wizard:
-    world = replace(services(spec), detect=lambda: machine(MACHINES[spec], *ALL), **more)
+    world = replace(services(spec), **{"detect": lambda: machine(MACHINES[spec], *ALL), **more})
     return Wizard(services=world, options=Settings(), remember=False)
 
 
@@ -156,7 +161,7 @@ def test_a_server_that_does_not_come_up_is_told_with_its_hint() -> None:
     drive(wizard("rtx-4090", serve=serve), script)
 
 
-@pytest.mark.parametrize("name", ["ollama", "litert", "vllm"])
+@pytest.mark.parametrize("name", ["ollama", "litert"])
 def test_what_cannot_be_taken_is_not_and_the_answer_stays(name: str) -> None:
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await at(app, pilot, name)
@@ -166,6 +171,101 @@ def test_what_cannot_be_taken_is_not_and_the_answer_stays(name: str) -> None:
         assert [one for one in app._notifications if "is not taken" in one.title]
 
     drive(wizard("h100x8"), script)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_one_that_reads_checkpoints_leads_to_its_own_summary_and_on(size: str) -> None:
+    """The answer stays what it is: no speed is predicted of this one."""
+    backend, ordered = Scripted(), []
+
+    def configure(wanted: Order) -> Setup:
+        ordered.append(wanted)
+        return scripted.configure(wanted)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, "vllm")
+        one = next(each for each in prospects(app.choice, app.detected) if each.backend.name == "vllm")
+        await press(pilot, "enter")
+        assert step(app) == "summary"
+        shown = " ".join(text(app).split())
+        assert one.does.partition(";")[0] in shown and "its speed is not predicted" in shown
+        assert f"$ {one.command}" in shown
+        for words in ("62.5 GB", "949 MB", "Apache-2.0", "63.4 GB from huggingface.co", "Nothing has been written yet"):
+            assert words in shown, words
+        await press(pilot, "escape")
+        assert step(app) == "backend"
+        assert ordered == [], "nothing is done before it is confirmed"
+        await press(pilot, "enter", "enter")
+        assert step(app) == "start"
+        await until(pilot, lambda: app.live is not None)
+        assert ordered == [order(one.command)]
+        assert ordered[0].backend == "vllm"
+        app.action_go("chat")
+        await press(pilot, "'Hi", "enter")
+        await until(pilot, lambda: app.live is not None and app.live.talk.said and app.live.talk.said[0].ended == "")
+        app.action_end()
+        await until(pilot, lambda: app.live is None)
+        assert app.choice.backend is None and app.answer is not None
+
+    drive(wizard("h100x8", configure=configure, backend=lambda _: backend), script, size=SIZES[size])
+    assert not backend.running
+
+
+def test_by_mouse_the_demo_on_any_of_them() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await at(app, pilot, "litert")
+        assert app.screen.query_one("#demo", Button).disabled
+        await press(pilot, "d")
+        assert step(app) == "backend", "it has none"
+        for name, line in (("vllm", "advisor launch demo --backend vllm"), ("native", "advisor launch demo")):
+            await at(app, pilot, name)
+            await click(pilot, "#demo")
+            assert step(app) == "summary"
+            assert app.errand is not None and app.errand.command == line
+            assert "nothing: it is part of advisor" in text(app)
+            await press(pilot, "escape")
+
+    drive(wizard("h100x8"), script)
+
+
+def test_what_is_elsewhere_is_not_started_here() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        app.choose(spec="M3 Max 64GB")
+        await press(pilot, "b")
+        names = [str(one.id) for one in app.screen.query_one(OptionList).options]
+        app.screen.query_one(OptionList).highlighted = names.index("mlx")
+        await press(pilot, "enter")
+        assert step(app) == "summary"
+        assert "this is another machine" in text(app)
+        await press(pilot, "enter")
+        assert step(app) == "summary" and app.errand is None
+
+    drive(wizard("h100x8"), script)
+
+
+def test_a_runtime_with_no_room_for_any_says_so_and_has_the_demo() -> None:
+    here = msgspec.structs.replace(TRANSFORMERS, available=True, why_not=None, version="5.17.0", path="/usr/bin/python")
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "b")
+        names = [str(one.id) for one in app.screen.query_one(OptionList).options]
+        app.screen.query_one(OptionList).highlighted = names.index("transformers")
+        await press(pilot, "enter")
+        assert step(app) == "backend"
+        said = " ".join(one.message for one in app._notifications)
+        assert "No checkpoint that Transformers reads has room here. d tries the demo on it." in said
+        await press(pilot, "d")
+        assert app.errand is not None and app.errand.command == "advisor launch demo --backend transformers"
+
+    drive(wizard("rtx-4090", detect=lambda: machine("cpu, 4GB", NATIVE, here)), script)
+
+
+def test_a_server_that_runs_already_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_URL", "http://10.0.0.7:8000")
+    found = {one.backend.name: one for one in prospects(Choice(), machine(MACHINES["rtx-4090"], *ALL))}["vllm"]
+    assert found.command == "advisor launch --backend vllm"
+    assert "http://10.0.0.7:8000" in found.does
+    assert launching.configure(order(found.command), strict=False).options.server == "http://10.0.0.7:8000"
 
 
 def test_it_can_be_looked_again() -> None:

@@ -93,6 +93,7 @@ def services(spec: str, sessions: Sequence[Session] = (), backends: Sequence[Ava
         free_disk=lambda: 180 * 10**9,
         cache=lambda: Path("/models/hub"),
         configure=scripted.configure,
+        outline=scripted.outline,
         fetch=scripted.fetch,
         backend=lambda _: scripted.Scripted(),
         uncalibrated=lambda _: False,

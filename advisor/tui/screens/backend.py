@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from advisor import catalog
 from advisor.errors import AdvisorError
+from advisor.tui import aim
 from advisor.tui.background import background, notify
 from advisor.tui.prospects import Prospect, prospects
 from advisor.tui.state import Answer
@@ -36,8 +37,8 @@ What runs the model. **Enter** or a click takes one; the answer is reckoned anew
 the GPU or runs Gemma's drafter. Below is what the one under the cursor would do and what it lacks: `y` copies the
 command line that launches or mends it, `x` starts a server that only has to be started.
 
-Runtimes that read checkpoints are not chosen here, because speeds are predicted for GGUF files only; their commands
-work all the same.
+Of runtimes that read checkpoints no speed is predicted, so none of them becomes the answer: **Enter** leads to the
+summary of what it would run. `d` leads to that of the demo, on the one under the cursor.
 """
 
 
@@ -51,6 +52,7 @@ class BackendStep(Step):
             "y", "copy", "Copy command", tooltip="The command line that launches or mends the one under the cursor"
         ),
         Binding("x", "serve", "Start it", tooltip="Start its server; you are asked first"),
+        Binding("d", "demo", "Demo", show=False, tooltip="The demo on the one under the cursor: a tiny Gemma 4"),
         Binding("r", "app.look", "Look again", show=False, tooltip="Detect the machine and its backends once more"),
     ]
 
@@ -63,6 +65,7 @@ class BackendStep(Step):
         yield Forward("Summary", action="app.go('summary')")
         yield Button("Copy command", compact=True, action="screen.copy", id="copy")
         yield Button("Start it", compact=True, action="screen.serve", id="serve")
+        yield Button("Demo", compact=True, action="screen.demo", id="demo")
         yield Button("Look again", compact=True, action="app.look")
         yield Button("Back", compact=True, action="app.back")
 
@@ -113,15 +116,16 @@ class BackendStep(Step):
         self.query_one("#prospect", Facts).facts = facts(one) if one else ()
         self.query_one("#copy", Button).disabled = one is None or not one.command
         self.query_one("#serve", Button).display = one is not None and one.serves
+        self.query_one("#demo", Button).disabled = one is None or not one.shows
         self.refresh_bindings()
 
     def on_option_list_option_highlighted(self) -> None:
         self.tell()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("copy", "serve"):
+        if action in ("copy", "serve", "demo"):
             one = self.prospect if self.is_open else None
-            return one is not None and (one.serves if action == "serve" else bool(one.command))
+            return one is not None and {"copy": bool(one.command), "serve": one.serves, "demo": one.shows}[action]
         return super().check_action(action, parameters)
 
     # ---- Doing
@@ -133,6 +137,8 @@ class BackendStep(Step):
         one = next(one for one in self.prospects if one.backend.name == event.option.id)
         if one.takes:
             self.wizard.choose(backend=one.backend.name)
+        elif one.launches:
+            self.wizard.sum_up(aim.checkpoint(one.command, one.does, here=self.wizard.choice.here))
         else:
             self.notify(refusal(one), title=f"{one.backend.name} is not taken", severity="warning", markup=False)
 
@@ -140,6 +146,11 @@ class BackendStep(Step):
         """The command line of the one under the cursor."""
         if self.prospect is not None and self.prospect.command:
             self.wizard.copy(self.prospect.command)
+
+    def action_demo(self) -> None:
+        """The demo on the one under the cursor."""
+        if self.prospect is not None and self.prospect.shows:
+            self.wizard.sum_up(aim.demo(self.prospect.backend.name, here=self.wizard.choice.here))
 
     def action_serve(self) -> None:
         """Start its server, once that is confirmed."""
@@ -173,7 +184,7 @@ class BackendStep(Step):
 def refusal(one: Prospect) -> str:
     """Why it is not taken, and what to do."""
     if one.ready:
-        return "It reads checkpoints, and speeds are predicted for GGUF files. y copies the command that launches it."
+        return f"{one.does[:1].upper()}{one.does[1:]}." + (" d tries the demo on it." if one.shows else "")
     return f"{one.state}. " + ("x starts it." if one.serves else "y copies what mends it." if one.command else "")
 
 

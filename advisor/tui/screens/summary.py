@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Button, Label, Static
 
 from advisor.errors import AdvisorError
 from advisor.tui import words
+from advisor.tui.aim import ELSEWHERE, EMBEDDED, Aim
 from advisor.tui.background import background
 from advisor.tui.errand import Errand, errand, place, role
-from advisor.tui.live import demo
 from advisor.tui.state import Answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.drawn import Drawn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from advisor.store import File
 
 ROLE, SIZE = 11, 10
+AGAIN = "r looks for them again; Esc goes back"
 SERVES = "OpenAI's API on 127.0.0.1, this machine only"
 
 
@@ -61,15 +63,18 @@ class SummaryStep(Step):
 
     STEP = "summary"
     AUTO_FOCUS = "#forward"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "look_for_files", "Look again", show=False, tooltip="What is here, and what is to be fetched"),
+    ]
     HELP = """
 The last look before anything happens: **Start** fetches what is missing (it can be cancelled, and goes on where it was)
 and starts the model on this machine only. **Escape** goes back.
 """
 
-    def __init__(self, *, demo: bool = False) -> None:
+    def __init__(self, aim: Aim | None = None) -> None:
         super().__init__()
-        self.demo = demo
-        """Whether it is about the embedded pair, and not about the answer."""
+        self.aim = aim
+        """What it is about in place of the answer."""
 
     def body(self) -> ComposeResult:
         yield Label("", id="headline", classes="headline", markup=False)
@@ -87,50 +92,70 @@ and starts the model on this machine only. **Escape** goes back.
         yield Button("Back", compact=True, action="app.back")
 
     def on_mount(self) -> None:
-        super().on_mount()
-        if self.demo:
-            background(self, demo, self.show_demo, group="files")
+        if self.aim is not None:
+            self.query_one("#headline", Label).update(self.aim.title)
+            self.query_one("#subtitle", Label).update(self.aim.said)
+            self.look_for_files()
 
-    def show_demo(self, found: Errand) -> None:
-        """The embedded pair: nothing to fetch, and it fits everywhere."""
-        self.query_one("#headline", Label).update("The demo")
-        said = (
-            "A tiny Gemma 4 with its drafter, on the native engine\nIt shows how all this works, and knows little else"
-        )
-        self.query_one("#subtitle", Label).update(said)
+    def look_for_files(self) -> None:
+        """What is here, and what is to be fetched."""
+        aim, answer, world = self.aim, self.wizard.answer, self.wizard.services
+        if aim is not None:
+            work = functools.partial(aim.look, world)
+            background(self, work, functools.partial(self.show_aim, aim), group="files", otherwise=self.unknown)
+        elif answer is not None:
+            work = functools.partial(errand, answer, world)
+            background(self, work, self.show_errand, group="files", otherwise=self.unknown)
+
+    def action_look_for_files(self) -> None:
+        """Once more."""
+        self.look_for_files()
+
+    def unknown(self, error: AdvisorError) -> None:
+        """What it takes cannot be found out."""
+        said = [("Because", error.message), ("What helps", error.hint), ("", error.command), ("", AGAIN)]
+        self.query_one("#facts", Facts).facts = tuple(fact for fact in said if fact[1])
+        self.wizard.errand = None
+        self.query_one(Forward).disabled = True
+
+    def show_aim(self, aim: Aim, found: Errand) -> None:
+        """The files of something else than the answer."""
+        obstacle = aim.obstacle or shortage(found)
+        self.show_files(found)
+        self.query_one("#facts", Facts).facts = tuple(aim_facts(found, obstacle))
+        self.line = found.command
+        self.allow(found, obstacle)
+
+    def show_files(self, found: Errand) -> None:
         files = self.query_one(Files)
         files.files = found.files
         files.refresh(layout=True)
-        self.query_one("#facts", Facts).facts = tuple(demo_facts(found))
-        self.line = found.command
-        self.wizard.errand = found
-        self.query_one(Forward).disabled = False
-        self.query_one(Forward).focus()
+
+    def allow(self, found: Errand, obstacle: str) -> None:
+        """Let it be started, unless something is in the way."""
+        start = self.query_one(Forward)
+        start.disabled = bool(obstacle)
+        if not obstacle and (self.focused is None or self.aim is not None):
+            start.focus()
+        self.wizard.errand = None if obstacle else found
 
     def show(self, answer: Answer) -> None:
-        if self.demo:
+        if self.aim is not None:
             return
         self.query_one("#headline", Label).update(answer.pick.name)
         self.query_one("#subtitle", Label).update(f"{words.subtitle(answer.pick)}\n{words.purpose(answer.document)}")
         self.line = answer.pick.command
-        world = self.wizard.services
-        background(self, functools.partial(errand, answer, world), self.show_errand, group="files")
+        self.look_for_files()
 
     def show_errand(self, found: Errand, listed: str = "") -> None:
         """The files as far as they are known; then the repositories are asked what they list today."""
         answer = self.wizard.answer
         if answer is None or answer.pick.command != found.command:
             return
-        files = self.query_one(Files)
-        files.files = found.files
-        files.refresh(layout=True)
+        self.show_files(found)
         obstacle = self.obstacle(answer, found)
         self.query_one("#facts", Facts).facts = tuple(facts(answer, found, listed, obstacle))
-        start = self.query_one(Forward)
-        start.disabled = bool(obstacle)
-        if not obstacle and self.focused is None:
-            start.focus()
-        self.wizard.errand = None if obstacle else found
+        self.allow(found, obstacle)
         if not listed and found.missing and answer.choice.here:
             self.ask_repositories(answer, found)
 
@@ -148,33 +173,50 @@ and starts the model on this machine only. **Escape** goes back.
     def obstacle(self, answer: Answer, found: Errand) -> str:
         """Why it cannot be started here; empty when it can."""
         if not answer.choice.here:
-            return "this is another machine: take the command there"
+            return ELSEWHERE
         if answer.pick.backend not in {one.name for one in answer.ranking.machine.backends if one.available}:
             return f"{answer.pick.backend} is not here: step 3 says how to get it"
-        if not found.fits:
-            return f"the disk lacks {format_file_size(found.missing - found.free)}"
-        return ""
+        return shortage(found)
 
 
-def demo_facts(found: Errand) -> list[Fact]:
-    return [
-        ("To fetch", "nothing: it is part of advisor"),
+def shortage(found: Errand) -> str:
+    """What the disk lacks; empty where it has room."""
+    return "" if found.fits else f"the disk lacks {format_file_size(found.missing - found.free)}"
+
+
+def aim_facts(found: Errand, obstacle: str) -> list[Fact]:
+    """Of something else than the answer: nothing was reckoned about it."""
+    own = found.files and all(one.source == EMBEDDED for one in found.files)
+    said = [
+        ("To fetch", fetched(found, "") if found.missing or not own else f"nothing: it is {EMBEDDED}"),
+        ("Disk", disk(found) if found.missing else ""),
         ("Licence", found.licence),
         ("Serves", SERVES),
+        ("In the way", obstacle),
     ]
+    return [fact for fact in said if fact[1]]
+
+
+def fetched(found: Errand, listed: str) -> str:
+    if not found.missing:
+        return "nothing: everything is here"
+    return f"{format_file_size(found.missing)} from huggingface.co" + (f", {listed}" if listed else "")
+
+
+def disk(found: Errand) -> str:
+    """How much is free, before and after."""
+    left = found.free - found.missing
+    after = f", {format_file_size(left)} afterwards" if found.missing and left >= 0 else ""
+    return f"{format_file_size(found.free)} free in {found.folder}{after}"
 
 
 def facts(answer: Answer, found: Errand, listed: str, obstacle: str) -> list[Fact]:
     """Disk, licence, memory, and what stands in the way."""
-    left = found.free - found.missing
-    fetch = f"{format_file_size(found.missing)} from huggingface.co" + (f", {listed}" if listed else "")
-    disk = f"{format_file_size(found.free)} free in {found.folder}"
-    after = f", {format_file_size(left)} afterwards" if found.missing and left >= 0 else ""
     held = ", ".join(f"{words.of_total(room.used, room.total)} {room.name}" for room in words.rooms(answer))
     memory = held.replace("Main", "main").replace("Shared", "shared")
     said = [
-        ("To fetch", fetch if found.missing else "nothing: everything is here"),
-        ("Disk", disk + after),
+        ("To fetch", fetched(found, listed)),
+        ("Disk", disk(found)),
         ("Memory", memory),
         ("Licence", found.licence),
         ("Serves", SERVES),
