@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from advisor import arrangement, catalog, checkpoints, tried
+from advisor import arrangement, catalog, checkpoints, phones, tried
 from advisor.catalog import Catalog
 from advisor.errors import NothingFits, UsageError
 from advisor.machine import Availability, Machine, Record
@@ -162,7 +162,10 @@ def _of_catalogue(order: Order, *, strict: bool) -> Setup:
     model = msgspec.structs.replace(
         setup.model, projector=store.at(files, "projector"), tag=tagged.name if tagged else "", sampling=sampling
     )
-    return msgspec.structs.replace(setup, model=model, files=files, licence=profile.licence)
+    said = phones.advice(profile, where.machine.os)
+    return msgspec.structs.replace(
+        setup, model=model, files=files, licence=profile.licence, notes=(said,) if said else ()
+    )
 
 
 class _Site(Record, frozen=True, kw_only=True):

@@ -144,6 +144,13 @@ def is_file(model: str) -> bool:
     return path or Path(model).is_file()
 
 
+def is_place(model: str) -> bool:
+    """The same for runtimes whose models are folders; one that is called like a size of the catalogue needs `./`."""
+    from advisor import catalog  # noqa: PLC0415
+
+    return is_file(model) or (Path(model).is_dir() and model.lower() not in catalog.load().models)
+
+
 def drafts_in(text: str) -> int | None:
     """The number of drafts, None for `auto`.
 

@@ -159,7 +159,7 @@ class Runtime(Record, frozen=True, kw_only=True):
     Gemma's drafters; `floors`: by model, where that is later; `refused`: versions that cannot, and why. `systems`:
     those that it runs on. `apps`: what runs its files on a phone, by system. `address`: the variable that names a
     server that runs already; `image`: the container's, by the vendor of the GPUs. `cards`: by model, GPUs that it asks
-    for at least with the drafter."""
+    for at least with the drafter. `card_share`: of a card's memory that it takes for weights and caches."""
 
     id: Text
     name: Text
@@ -169,6 +169,7 @@ class Runtime(Record, frozen=True, kw_only=True):
     address: str = ""
     image: dict[str, Text] = {}
     cards: dict[str, Count] = {}
+    card_share: Share = 0.92
     install: dict[str, Text]
     needs: Text
     systems: tuple[Text, ...]

@@ -1,8 +1,9 @@
 """A checkpoint on so many GPUs that share its tensors: the conversations that it holds, and what each of them gets.
 
 Memory is reckoned as `room` does it for the launch. Speed is a roofline: weights are read once a step, the cache of
-every conversation once, and every row costs arithmetic. What batches reach of a card's peaks is assumed, and the ranges
-are as wide as that: public figures of Gemma 4 31B lie within them (tests/head/test_serving.py).
+every conversation once, and every row costs arithmetic. Reading prompts is left out: with long ones and short answers
+a service makes far fewer tokens. What batches reach of a card's peaks is assumed, and the ranges are as wide as that:
+published figures lie within them, each predicted to within half of it (tests/head/test_serving.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from advisor.footprint import Shape, Weights
 from advisor.machine import Gpu, Machine, Record
 from advisor.order import Order
 from advisor.profile import Checkpoint, ModelProfile, Runtime
-from advisor.room import CARD_RESERVE, CARD_SHARE, room_for
+from advisor.room import CARD_RESERVE, room_for
 from advisor.service import Load, Service
 from advisor.speed import DEFAULT_DEPTH
 
@@ -28,8 +29,9 @@ LOST_MS = 1.0
 
 
 class Reached(Record, frozen=True, kw_only=True):
-    """What batches reach, assumed. `compute`: of the FP16 peak; `cache`: of the bandwidth, when attention reads the
-    caches of many; `hand_over_us`: of a layer among several cards, fast links to slow ones."""
+    """What batches reach, assumed; the usual values between six published figures. `compute`: of the FP16 peak, for a
+    few hundred rows at once; `cache`: of the bandwidth, when attention reads the caches of many; `hand_over_us`: of a
+    layer among several cards, fast links to slow ones."""
 
     compute: float
     cache: float
@@ -38,7 +40,7 @@ class Reached(Record, frozen=True, kw_only=True):
 
 LOW, USUAL, HIGH = (
     Reached(compute=0.2, cache=0.1, hand_over_us=100),
-    Reached(compute=0.4, cache=0.35, hand_over_us=40),
+    Reached(compute=0.25, cache=0.5, hand_over_us=40),
     Reached(compute=0.6, cache=0.7, hand_over_us=15),
 )
 
@@ -50,10 +52,11 @@ class Rack(Record, frozen=True, kw_only=True):
     found: Checkpoint
     cards: tuple[Gpu, ...]
     terms: Terms
+    runtime: Runtime
     machine: Machine
     catalog: Catalog
 
-    def service(self, runtime: Runtime, *, copies: int) -> Service:
+    def service(self, *, copies: int) -> Service:
         """What it can do."""
         counts = {count for count in USERS if count < self.most} | {self.users, self.most}
         loads = tuple(map(self.load, sorted(counts)))
@@ -61,15 +64,15 @@ class Rack(Record, frozen=True, kw_only=True):
         drafts = self.draft_tokens
         order = Order(
             model=self.model.id,
-            backend=runtime.id,
+            backend=self.runtime.id,
             quant=self.found.name if self._not_the_usual(loads[-1].users) else None,
             context=self.terms.context_tokens,
             parallel=loads[-1].users,
             use_drafter=bool(drafts),
         )
-        here = any(one.name == runtime.id and one.available for one in self.machine.backends)
+        here = any(one.name == self.runtime.id and one.available for one in self.machine.backends)
         return Service(
-            backend=runtime.id,
+            backend=self.runtime.id,
             backend_available=here,
             model=self.model.id,
             name=self.model.name,
@@ -95,7 +98,7 @@ class Rack(Record, frozen=True, kw_only=True):
                 "sequences": "formula",
                 "loads": "assumed",
             },
-            reasons=self.reasons(runtime, loads, max(pays, default=0), copies, here=here),
+            reasons=self.reasons(loads, max(pays, default=0), copies, here=here),
             command=order.typed(),
         )
 
@@ -104,14 +107,13 @@ class Rack(Record, frozen=True, kw_only=True):
         better = self.model.checkpoints[: self.model.checkpoints.index(self.found)]
 
         def fits(one: Checkpoint) -> bool:
-            return room_for(one, self.model, self.machine, context=self.terms.context_tokens, sequences=users).fits
+            asked = {"context": self.terms.context_tokens, "sequences": users}
+            return room_for(one, self.model, self.machine, self.runtime, **asked).fits
 
         return any(set(one.runtimes) & set(self.found.runtimes) and fits(one) for one in better)
 
-    def reasons(
-        self, runtime: Runtime, loads: tuple[Load, ...], pays: int, copies: int, *, here: bool
-    ) -> tuple[str, ...]:
-        count, last = len(self.cards), loads[-1]
+    def reasons(self, loads: tuple[Load, ...], pays: int, copies: int, *, here: bool) -> tuple[str, ...]:
+        runtime, count, last = self.runtime, len(self.cards), loads[-1]
         where = f"{count} GPUs that share its tensors" if count > 1 else "one GPU"
         told = [
             f"{runtime.name} decodes many conversations in one step, on {where}",
@@ -139,7 +141,7 @@ class Rack(Record, frozen=True, kw_only=True):
     def cache_bytes(self) -> int:
         """What the cards have left for it."""
         smallest = min(card.memory_total_bytes for card in self.cards)
-        room = CARD_SHARE * smallest - CARD_RESERVE
+        room = self.runtime.card_share * smallest - CARD_RESERVE
         return max(0, int(len(self.cards) * room) - self.weights_bytes)
 
     @property

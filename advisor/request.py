@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from advisor.candidates import UNREAD_MODALITIES, Prefer, Terms
 from advisor.catalog import Catalog
 from advisor.errors import NoBackend, UsageError, unknown_name
@@ -41,16 +43,16 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
     """
     use_case = catalog.use_case(request.use_case)
     if request.backend in catalog.runtimes:
-        raise reads_checkpoints(request.backend, request.model)
+        raise not_recommended(request, machine, catalog)
     context = use_case.context_tokens if request.context_tokens is None else request.context_tokens
     floor = use_case.min_tokens_per_s if request.min_tokens_per_s is None else request.min_tokens_per_s
     longest = max(model.context_tokens for model in catalog.models.values())
     if not 1 <= context <= longest:
         raise UsageError(f"a context of {context} tokens: 1 to {longest} are possible", command="advisor models")
     if not 0 <= floor < float("inf"):
-        raise UsageError(f"a speed of {floor} tokens per second is not possible", hint="0 asks for no minimum.")
+        raise UsageError(f"a speed of {floor} tokens per second is not possible", hint="0 asks for no minimum")
     if request.reserve_bytes is not None and not 0 <= request.reserve_bytes <= LARGEST_RESERVE:
-        raise UsageError(f"a reserve of {request.reserve_bytes} bytes is not possible", hint="Write it like 2 GiB.")
+        raise UsageError(f"a reserve of {request.reserve_bytes} bytes is not possible", hint="write it like 2 GiB")
     model = catalog.model(request.model) if request.model else None
     default: Prefer = "quality" if use_case.id == "max-quality" else "balanced"
     return Terms(
@@ -73,7 +75,7 @@ def the_quant(name: str | None, model: ModelProfile | None) -> str | None:
     if name is None:
         return None
     if model is None:
-        raise UsageError("a quant is of one model, and none is named", hint="Name the model too.")
+        raise UsageError("a quant belongs to one model, and none is named", hint="name the model too")
     found = next((quant.name for quant in model.quants if quant.name.lower() == name.lower()), None)
     if found is None:
         raise unknown_name(f"quant of {model.id}", name, [quant.name for quant in model.quants])
@@ -119,7 +121,7 @@ def requested_backend(name: str, found: Availability | None, machine: Machine, u
     if found.host is not None:
         raise NoBackend(
             f"{name} runs on {found.host}, whose hardware is not known here",
-            hint="Describe that machine with --machine FILE (`advisor detect --json` there writes it) or --simulate.",
+            hint="describe that machine with --machine FILE (`advisor detect --json` there writes it) or --simulate",
             command=f"advisor recommend --backend {name} --simulate 'RTX 4090, 64GB'",
         )
     return found
@@ -132,6 +134,20 @@ def reads_checkpoints(backend: str, model: str | None) -> NoBackend:
         hint="launch shows its command for a model that you name; --use-case production says what to serve many with",
         command=f"advisor launch {model or '12b'} --backend {backend} --dry-run",
     )
+
+
+def not_recommended(request: Request, machine: Machine, catalog: Catalog) -> NoBackend:
+    """The same error, with what that runtime would run here."""
+    from advisor import serving  # noqa: PLC0415 - seldom asked for
+
+    terms = resolve(msgspec.structs.replace(request, backend=None, quant=None), machine, catalog)
+    error = reads_checkpoints(request.backend or "", terms.model)
+    if terms.use_case.concurrent_users > 1:
+        error.hint = "leave out --backend: for several users vLLM and SGLang are weighed against the pick"
+        error.command = f"advisor recommend --use-case {terms.use_case.id}"
+    elif found := serving.for_one(catalog.runtimes[request.backend or ""], terms, machine, catalog):
+        error.hint, error.command = found
+    return error
 
 
 def unread(backend: str, use_case: UseCase) -> str:

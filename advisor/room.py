@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from advisor import footprint
 from advisor.machine import Gpu, Machine, Record
-from advisor.profile import Checkpoint, ModelProfile
+from advisor.profile import Checkpoint, ModelProfile, Runtime
 
-CARD_SHARE, HOST_SHARE = 0.92, 0.75
-"""Of a card's memory, as vLLM takes it by default, and of main memory that is available or shared with a GPU."""
+HOST_SHARE = 0.75
+"""Of main memory that is available or shared with a GPU."""
 CARD_RESERVE = 3 << 29
 """Bytes of each card for activations, graphs and libraries: assumed."""
 PARALLEL = (1, 2, 4, 8)
@@ -28,6 +28,7 @@ def room_for(
     found: Checkpoint,
     profile: ModelProfile,
     machine: Machine,
+    runtime: Runtime,
     *,
     context: int,
     sequences: int = 1,
@@ -35,8 +36,8 @@ def room_for(
     hosts: int = 1,
     least: int = 1,
 ) -> Room:
-    """The fewest cards that hold it, tensors divided among them and the other hosts, which have the same; main memory
-    where there is no card.
+    """The fewest cards that hold it in what the runtime takes of each, tensors divided among them and the other hosts,
+    which have the same; main memory where there is no card.
 
     Args:
         context: tokens of each of the `sequences` conversations.
@@ -52,7 +53,7 @@ def room_for(
     possible = divisions(cards, least)
     for count in possible:
         need = total // (count * hosts) + CARD_RESERVE
-        if all(need <= CARD_SHARE * card.memory_total_bytes for card in cards[:count]):
+        if all(need <= runtime.card_share * card.memory_total_bytes for card in cards[:count]):
             return Room(cards=cards[:count], need=need, fits=True)
     most = possible[-1]
     return Room(cards=cards[:most], need=total // (most * hosts) + CARD_RESERVE, fits=False)

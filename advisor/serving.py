@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from advisor import concurrency, speculation, speed
 from advisor.candidates import Candidate, Terms, quality_parts
 from advisor.catalog import Catalog
@@ -14,6 +16,8 @@ from advisor.rack import Rack
 from advisor.room import cards_of, divisions
 from advisor.service import Load, Service
 
+RECKONED = ("vllm", "sglang")
+"""Runtimes whose speed with several users is reckoned."""
 UNSUITED = frozenset({"old", "jetson", "amd-apu", "other", "intel"})
 """Classes of GPU that vLLM and SGLang are not made for."""
 
@@ -72,17 +76,48 @@ def best_of(model: ModelProfile, terms: Terms, machine: Machine, catalog: Catalo
     cards = cards_of(machine)
     counts = divisions(cards, runtime.cards.get(model.id, 1) if terms.drafter else 1)
     for found in (one for one in model.checkpoints if runtime.id in one.runtimes):
-        racks = [
-            Rack(model=model, found=found, cards=cards[:count], terms=terms, machine=machine, catalog=catalog)
-            for count in counts
-        ]
+        whole = Rack(
+            model=model, found=found, cards=cards, terms=terms, runtime=runtime, machine=machine, catalog=catalog
+        )
+        racks = [msgspec.structs.replace(whole, cards=cards[:count]) for count in counts]
         able = [one for one in racks if one.users >= terms.use_case.concurrent_users]
         if able:
             # Weights are held once by each server, so that fewer servers hold more conversations, and several lose less
             # time to handing over.
             most = max(able, key=lambda one: one.users * (len(cards) // len(one.cards)))
-            return most.service(runtime, copies=len(cards) // len(most.cards))
+            return most.service(copies=len(cards) // len(most.cards))
     return None
+
+
+# ---- One user
+
+
+def for_one(runtime: Runtime, terms: Terms, machine: Machine, catalog: Catalog) -> tuple[str, str] | None:
+    """What a runtime could run here for one user, in words, and the command that shows it; None where nothing fits.
+
+    Its speed is said where it is reckoned: on GPUs that such servers are made for.
+    """
+    from advisor import checkpoints  # noqa: PLC0415
+
+    found = checkpoints.outlook(runtime, machine, terms.model, terms.context_tokens)
+    if found is None or machine.os not in runtime.systems:
+        return None
+    speed = ""
+    if runtime.id in RECKONED and not unsuited(machine, runtime):
+        load = Rack(
+            model=found.model,
+            found=found.checkpoint,
+            cards=found.room.cards,
+            terms=terms,
+            runtime=runtime,
+            machine=machine,
+            catalog=catalog,
+        ).load(1)
+        speed = f", about {load.tokens_per_s:.0f} tokens/s for one user ({load.low:.0f} to {load.high:.0f}, assumed)"
+    order = Order(model=found.model.id, backend=runtime.id, use_drafter=terms.drafter)
+    instead = "" if terms.model in (None, found.model.id) else f"not for {terms.model}, but "
+    said = f"{runtime.name} has room here {instead}for {found.model.name} {found.words}{speed}"
+    return said, f"{order.typed()} --dry-run"
 
 
 # ---- Where there is no GPU for them

@@ -68,12 +68,14 @@ class Served(Backend):
         found, runtime = find(self.runtime), self.runtime
         install = runtime.install_line(system())
         if found is None:
+            said, named = os.environ.get(runtime.variable), runtime.variable  # which hides one on the PATH
             return Availability(
                 name=self.name,
                 available=False,
                 reads="checkpoint",
-                why_not="not installed",
-                hint=install,
+                why_not=f"not installed where {named} says: there is no program {said}" if said else "not installed",
+                path=said or None,
+                hint=f"correct or unset {named}; {install} installs it" if said else install,
                 mend=install,
             )
         why = runtime.refused.get(found.version, "")

@@ -13,8 +13,6 @@ from advisor.errors import UsageError
 from backends.base import Endpoint, Model, Options, Stats
 from backends.metered import Metered, shown_cards
 
-MEMORY_SHARE = "0.85"
-"""Of a card for weights and cache; with a drafter its cookbook leaves this much room."""
 DIST_PORT = 20000
 """Where the hosts of one model find one another."""
 SAMPLE = re.compile(r"^sglang:(?P<name>\w+)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
@@ -27,16 +25,51 @@ class Sglang(Metered):
 
     def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
         where = ("--host", options.host, "--port", str(options.port))
-        return (*_serve(program, model, options), *where, *(_rank(0, options) if options.hosts else ()), *options.extra)
+        return (
+            *self._serve(program, model, options),
+            *where,
+            *(_rank(0, options) if options.hosts else ()),
+            *options.extra,
+        )
 
     def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:
         from advisor import shell  # noqa: PLC0415
 
         return {
-            host: shell.quoted([*_serve(program, model, options), *_rank(rank, options), *options.extra])
+            host: shell.quoted([*self._serve(program, model, options), *_rank(rank, options), *options.extra])
             for rank, host in enumerate(options.hosts)
             if rank
         }
+
+    def _serve(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
+        """What every host is told alike.
+
+        Raises:
+            UsageError: what SGLang cannot do in this way.
+        """
+        if options.kv_type != "f16":
+            raise UsageError(f"a KV cache of the type {options.kv_type} is not planned for SGLang", hint="leave it out")
+        if options.api_key:
+            raise UsageError("SGLang takes its key on the command line, where everybody sees it", hint="leave it out")
+        target = model.target.as_posix() if not model.target.is_absolute() else str(model.target)
+        words = [program, "serve", "--model-path", target, "--served-model-name", model.name]
+        words += [
+            "--context-length",
+            str(model.context_tokens),
+            "--mem-fraction-static",
+            str(self.runtime.card_share),
+            "--enable-metrics",
+        ]
+        if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
+            words += ["--tp", str(size)]
+        if options.sequences > 1:
+            words += ["--max-running-requests", str(options.sequences)]
+        if model.drafter is not None and model.draft_tokens:
+            # NEXTN is promoted to what this drafter needs; tokens are the steps and the target's own.
+            words += ["--speculative-algorithm", "NEXTN", "--speculative-draft-model-path", str(model.drafter)]
+            words += ["--speculative-num-steps", str(model.draft_tokens)]
+            words += ["--speculative-num-draft-tokens", str(model.draft_tokens + 1), "--speculative-eagle-topk", "1"]
+        return tuple(words)
 
     def environment(self, model: Model, options: Options) -> dict[str, str]:
         """What is here is used; of several cards those that were reckoned with."""
@@ -94,31 +127,6 @@ class Sglang(Metered):
             if isinstance(told, dict):
                 return told
         return {}
-
-
-def _serve(program: str, model: Model, options: Options) -> tuple[str, ...]:
-    """What every host is told alike.
-
-    Raises:
-        UsageError: what SGLang cannot do in this way.
-    """
-    if options.kv_type != "f16":
-        raise UsageError(f"a KV cache of the type {options.kv_type} is not planned for SGLang", hint="leave it out")
-    if options.api_key:
-        raise UsageError("SGLang takes its key on the command line, where everybody sees it", hint="leave it out")
-    target = model.target.as_posix() if not model.target.is_absolute() else str(model.target)
-    words = [program, "serve", "--model-path", target, "--served-model-name", model.name]
-    words += ["--context-length", str(model.context_tokens), "--mem-fraction-static", MEMORY_SHARE, "--enable-metrics"]
-    if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
-        words += ["--tp", str(size)]
-    if options.sequences > 1:
-        words += ["--max-running-requests", str(options.sequences)]
-    if model.drafter is not None and model.draft_tokens:
-        # NEXTN is promoted to what this drafter needs; tokens are the steps and the target's own.
-        words += ["--speculative-algorithm", "NEXTN", "--speculative-draft-model-path", str(model.drafter)]
-        words += ["--speculative-num-steps", str(model.draft_tokens)]
-        words += ["--speculative-num-draft-tokens", str(model.draft_tokens + 1), "--speculative-eagle-topk", "1"]
-    return tuple(words)
 
 
 def _rank(rank: int, options: Options) -> tuple[str, ...]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
-from advisor import catalog, launching, starting
+from advisor import catalog, launching, room, starting
 from advisor.cli import cli
 from advisor.client import _message, _unmarked
 from advisor.commands.launch import parse_hosts
 from advisor.commands.run import stats_lines
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
-from advisor.order import Order
+from advisor.order import Order, is_place
 from advisor.simulate import parse
 from backends.base import LaunchPlan, Model, load
 
@@ -166,3 +167,53 @@ def test_a_page_of_html_is_read_as_what_it_says() -> None:
     page = f"{head}<body>\n<h1>Error response</h1>\n<p>Error code: 500</p></body>"
     assert _unmarked(page) == "Error response Error code: 500"
     assert _unmarked("plain words") == "plain words"
+
+
+def test_sglang_is_planned_with_what_it_takes_of_a_card() -> None:
+    machine, known = parse("RTX 4090, 64GB", catalog.load()), catalog.load()
+    found = known.models["12b"].checkpoints[0]
+    card = machine.gpus[0].memory_total_bytes
+    sizes = [int(card * share) - room.CARD_RESERVE - (1 << 30) for share in (0.8, 0.88, 0.96)]
+    for name, fits in {"vllm": [True, True, False], "sglang": [True, False, False]}.items():
+        rooms = [
+            room.room_for(
+                msgspec.structs.replace(found, bytes=size), known.models["12b"], machine, known.runtimes[name],
+                context=1024, drafter=False,
+            )
+            for size in sizes
+        ]  # fmt: skip
+        assert [one.fits for one in rooms] == fits, name
+    argv = plan("H100 SXM, 256GB", model="12b", backend="sglang").argv
+    assert float(argv[argv.index("--mem-fraction-static") + 1]) == known.runtimes["sglang"].card_share
+
+
+@pytest.mark.parametrize("backend", ["litert", "llama.cpp"])
+def test_a_phone_is_told_what_to_install(backend: str) -> None:
+    phone = Order(machine=parse("Pixel 9", catalog.load()), model="e2b", backend=backend)
+    notes = launching.configure(phone, strict=False).notes
+    assert notes[0].startswith("on the phone: Google AI Edge Gallery from Google Play, with gemma-4-E2B-it.litertlm")
+
+
+@pytest.mark.parametrize("name", ["vllm", "mlx"])
+def test_a_variable_that_names_no_program_is_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = catalog.load().runtimes[name].variable
+    monkeypatch.setenv(variable, str(tmp_path / "gone"))
+    found = load(name).detect()
+    assert found.why_not == f"not installed where {variable} says: there is no program {tmp_path / 'gone'}"
+    assert f"unset {variable}" in (found.hint or "")
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert load(name).detect().why_not == "not installed"
+
+
+def test_a_folder_called_like_a_size_needs_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("12b", "mine"):
+        (tmp_path / name).mkdir()
+    assert [is_place(each) for each in ("12b", "./12b", "mine", "31b", str(tmp_path))] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
