@@ -192,12 +192,12 @@ def read(file: Traversable, where: str) -> Any:
 
 def _documents(folder: Traversable, label: str) -> Iterator[tuple[str, Any]]:
     """Every YAML file of a folder, by name: what to call it in a message, and its content."""
-    hint = "A catalogue has models/*.yaml and devices/*.yaml."
+    hint = "a catalogue has models/*.yaml and devices/*.yaml"
     try:
         entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda e: e.name)
     except OSError as error:
         raise ProfileError(
-            f"{label}: {error.strerror or error}", hint="A catalogue has models/ and devices/."
+            f"{label}: {error.strerror or error}", hint="a catalogue has models/ and devices/"
         ) from error
     if not entries:
         raise ProfileError(f"{label}: no .yaml file in it", hint=hint)

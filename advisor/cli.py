@@ -146,9 +146,9 @@ def shown_error(raised: BaseException) -> AdvisorError:
         return Interrupted("interrupted")
     if isinstance(raised, OSError) and raised.strerror:
         where = f": {raised.filename}" if raised.filename else ""
-        return RuntimeFailed(f"{raised.strerror}{where}", hint="The system says so; ADVISOR_DEBUG=1 shows at what.")
+        return RuntimeFailed(f"{raised.strerror}{where}", hint="so says the system; ADVISOR_DEBUG=1 shows where")
     return AdvisorError(
-        f"{type(raised).__name__}: {raised}", hint="This is a defect of advisor; ADVISOR_DEBUG=1 shows where it is."
+        f"{type(raised).__name__}: {raised}", hint="this is a defect of advisor; ADVISOR_DEBUG=1 shows where"
     )
 
 

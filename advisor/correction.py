@@ -37,7 +37,7 @@ def cards(words: str, catalog: Catalog) -> tuple[Gpu, ...]:
         if item.device.kind != "gpu":
             raise UsageError(
                 f"{item.device.name} is a whole machine, not a card",
-                hint="Describe the machine instead.",
+                hint="describe the machine instead",
                 command=f'advisor recommend --simulate "{item.device.name}"',
             )
         card = simulate.gpu_of(item, item.memory or int(item.device.memory[0]))

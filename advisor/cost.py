@@ -77,7 +77,7 @@ def price(
         if value is not None and not 0 <= value <= HIGHEST:
             raise UsageError(f"{option} {value:g} is not possible", command=f"{command} --help")
     if currency is not None and not re.fullmatch(r"[A-Za-z]{3}", currency):
-        raise UsageError(f"--currency {currency!r}: three letters are expected", hint="Such as USD or EUR.")
+        raise UsageError(f"--currency {currency!r}: three letters are expected", hint="such as USD or EUR")
     money = (currency or "USD").upper()
     if per_hour is not None and watts is None and per_kwh is None:
         return Price(per_hour=per_hour, currency=money, said=f"{per_hour:g} {money} per hour")

@@ -26,9 +26,9 @@ def read(file: Traversable, where: str) -> Any:
     except OSError as error:
         raise ProfileError(f"{where}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ProfileError(f"{where}: byte {error.start}: not UTF-8", hint="Save the file as UTF-8.") from error
+        raise ProfileError(f"{where}: byte {error.start}: not UTF-8", hint="save the file as UTF-8") from error
     if len(content) > LARGEST_FILE:
-        raise ProfileError(f"{where}: larger than {LARGEST_FILE} bytes", hint="Split it into several files.")
+        raise ProfileError(f"{where}: larger than {LARGEST_FILE} bytes", hint="split it into several files")
     try:
         node = yaml.compose(text, Loader=Loader)
         return {} if node is None else Tree(where).value(node, "")

@@ -7,7 +7,7 @@ next step to type). Its subclasses fix the exit code and the machine-readable co
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 12
 
@@ -108,10 +108,14 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], *, command: str = "
     names = sorted(valid)
     lowered = {candidate.lower(): candidate for candidate in names}
     near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
-    offered = near or names
-    label = "Did you mean" if near else "Valid are"
-    shown = ", ".join(offered[:MOST_NAMES]) + (", ..." if len(offered) > MOST_NAMES else "")
-    return UsageError(f"unknown {kind} {name!r}", hint=f"{label}: {shown}", command=command)
+    shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+    hint = f"did you mean {either(near)}?" if near else f"known: {shown}"
+    return UsageError(f"unknown {kind} {name!r}", hint=hint, command=command)
+
+
+def either(names: Sequence[str]) -> str:
+    """Names to choose from, in words: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def wrong_key(where: str, key: str, problem: str) -> ProfileError:

@@ -135,7 +135,7 @@ def by_capability(terms: Terms, catalog: Catalog) -> tuple[list[tuple[ModelProfi
             f"{rejected[0].model} cannot do this: {rejected[0].reason}"
             if len({one.model for one in rejected}) == 1
             else f"no model of the catalogue can do this: {'; '.join(dict.fromkeys(one.reason for one in rejected))}",
-            hint="Another model, use case or context is needed.",
+            hint="choose another model, use case or context",
             command=f"advisor recommend --use-case {terms.use_case.id}",
         )
     return capable, rejected

@@ -184,12 +184,12 @@ def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machin
     if shorter:
         return NothingFits(
             message,
-            hint=f"A context of {shorter:,} tokens would fit.",
+            hint=f"a context of {shorter:,} tokens would fit",
             command=f"advisor recommend --use-case {terms.use_case.id} --context {shorter}",
         )
     if terms.model:
-        return NothingFits(message, hint="A smaller model may fit.", command="advisor recommend")
-    return NothingFits(message, hint=f"It takes a machine with {in_words(needed - most_memory(limits))} more to use.")
+        return NothingFits(message, hint="a smaller model may fit", command="advisor recommend")
+    return NothingFits(message, hint=f"it takes a machine with {in_words(needed - most_memory(limits))} more to use")
 
 
 def longest_context(model: ModelProfile, quant: Quant, terms: Terms, limits: Budget) -> int:
@@ -210,6 +210,6 @@ def too_slow(fitting: list[Candidate], terms: Terms) -> NothingFits:
     return NothingFits(
         f"nothing that fits reaches {terms.min_tokens_per_s:g} tok/s: the fastest is {best.model.name} "
         f"({best.quant.name}) at about {best.speed.decode:.1f}",
-        hint="A lower --min-speed shows what there is.",
+        hint="a lower --min-speed shows what there is",
         command=f"advisor recommend --use-case {terms.use_case.id} --min-speed {reach:g}",
     )

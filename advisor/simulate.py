@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from advisor.catalog import Catalog
-from advisor.errors import UsageError
+from advisor.errors import UsageError, either
 from advisor.footprint import GIB
 from advisor.machine import Basis, Cpu, Gpu, Machine, Memory
 from advisor.names import inside, plain
@@ -124,8 +124,8 @@ def called(name: str, catalog: Catalog) -> Device:
     known = {plain(each): device.name for device in catalog.devices.values() for each in (device.id, device.name)}
     alike = [known[match] for match in get_close_matches(plain(name), known, n=4, cutoff=0.5)]
     contained = inside(name, catalog.devices.values())
-    near = dict.fromkeys([contained.name] if contained else alike)
-    hint = f"Did you mean: {', '.join(near)}" if near else EXAMPLE
+    near = tuple(dict.fromkeys([contained.name] if contained else alike))
+    hint = f"did you mean {either(near)}?" if near else EXAMPLE
     raise wrong(f"unknown device {short(name)}", hint)
 
 
@@ -141,7 +141,7 @@ def sold_size(device: Device, size: int) -> int:
     example = f"{device.name}, {as_sold(size)}" if beside else f"{device.name} {as_sold(device.memory[-1])}"
     raise UsageError(
         f"{device.name} is not sold with {as_sold(size)}",
-        hint=f"It has {sizes}; the memory of the machine follows after a comma." if beside else f"It has {sizes}.",
+        hint=f"it has {sizes}; the machine's own memory comes after a comma" if beside else f"it has {sizes}",
         command=f'advisor recommend --simulate "{example}"',
     )
 
@@ -275,7 +275,7 @@ def as_sold(size: int) -> str:
 
 
 def wrong(message: str, hint: str) -> UsageError:
-    return UsageError(message, hint=hint[0].upper() + hint[1:], command=COMMAND)
+    return UsageError(message, hint=hint, command=COMMAND)
 
 
 def short(text: str) -> str:
@@ -350,6 +350,6 @@ def located(message: str) -> str:
 def bad_file(path: Path, problem: str) -> UsageError:
     return UsageError(
         f"{path}: {problem}",
-        hint="The file must hold what `advisor detect --json` prints.",
+        hint="the file must hold what `advisor detect --json` prints",
         command="advisor detect --json > machine.json",
     )

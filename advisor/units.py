@@ -48,23 +48,23 @@ def parse_rate(text: str | int) -> int:
 
 def _parse(text: str | int, units: dict[str, int], what: str, example: str) -> int:
     if isinstance(text, bool) or not isinstance(text, (str, int)):
-        raise UsageError(f"{text!r} is not a {what}", hint=f"Write it like {example}.")
+        raise UsageError(f"{text!r} is not a {what}", hint=f"write it like {example}")
     value = text if isinstance(text, int) else _value(text, units, what, example)
     if value <= 0:
-        raise UsageError(f"a {what} must be above zero, not {_short(text)}", hint=f"Write it like {example}.")
+        raise UsageError(f"a {what} must be above zero, not {_short(text)}", hint=f"write it like {example}")
     if value > LARGEST:
-        raise UsageError(f"a {what} of {_short(text)} is too large", hint=f"Write it like {example}.")
+        raise UsageError(f"a {what} of {_short(text)} is too large", hint=f"write it like {example}")
     return value
 
 
 def _value(text: str, units: dict[str, int], what: str, example: str) -> int:
     match = NUMBER.fullmatch(text)
     if match is None:
-        raise UsageError(f"{_short(text)} is not a {what}", hint=f"Write it like {example}.")
+        raise UsageError(f"{_short(text)} is not a {what}", hint=f"write it like {example}")
     number, unit = match.groups()
     factor = units.get(unit.lower()) if unit else 1
     if factor is None:
-        raise UsageError(f"{unit!r} is not a unit of {what}, in {_short(text)}", hint=f"Write it like {example}.")
+        raise UsageError(f"{unit!r} is not a unit of {what}, in {_short(text)}", hint=f"write it like {example}")
     # Integers stay exact: only a fraction goes through floating point.
     return round(float(number) * factor) if "." in number else int(number) * factor
 

@@ -69,7 +69,7 @@ def test_raw_has_no_template(endless_pair: Pair) -> None:
         (["e2b", "hi"], 5, "E2B-it-qat-GGUF cannot be looked up: HF_HUB_OFFLINE"),
         (["e2b"], 2, "no prompt"),
         (["e2b", "hi", "--drafter", "lookup"], 2, "for the demo and for files"),
-        (["e2x", "hi"], 2, "Did you mean"),
+        (["e2x", "hi"], 2, "did you mean"),
         (["{target}"], 2, "no prompt"),
         (["{target}", ""], 2, "empty"),
         (["{target}", "a", "b"], 2, "quotes"),
