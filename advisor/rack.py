@@ -107,8 +107,8 @@ class Rack(Record, frozen=True, kw_only=True):
         better = self.model.checkpoints[: self.model.checkpoints.index(self.found)]
 
         def fits(one: Checkpoint) -> bool:
-            asked = {"context": self.terms.context_tokens, "sequences": users}
-            return room_for(one, self.model, self.machine, self.runtime, **asked).fits
+            context = self.terms.context_tokens
+            return room_for(one, self.model, self.machine, self.runtime, context=context, sequences=users).fits
 
         return any(set(one.runtimes) & set(self.found.runtimes) and fits(one) for one in better)
 

@@ -1,8 +1,8 @@
 """vLLM as a backend: for many users at once, on one card, on several of a host, or on several hosts.
 
-Several hosts are joined by vLLM's own processes (`--nnodes`, one command on each), not by Ray. Its documentation has both;
-but since 0.19 neither its package nor its image brings Ray along, which would have to be installed everywhere and started
-as a cluster first.
+Several hosts are joined by vLLM's own processes (`--nnodes`, one command on each), not by Ray. Its documentation has
+both; but since 0.19 neither its package nor its image brings Ray along, which would have to be installed everywhere and
+started as a cluster first.
 """
 
 from __future__ import annotations
