@@ -40,7 +40,7 @@ class Reached(Record, frozen=True, kw_only=True):
 
 LOW, USUAL, HIGH = (
     Reached(compute=0.2, cache=0.1, hand_over_us=100),
-    Reached(compute=0.25, cache=0.5, hand_over_us=40),
+    Reached(compute=0.3, cache=0.5, hand_over_us=40),
     Reached(compute=0.6, cache=0.7, hand_over_us=15),
 )
 
