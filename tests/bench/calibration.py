@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor import catalog, estimate, gguf, known, speed, subject
+from advisor import calibration, catalog, estimate, gguf, known, speed, subject
 from advisor.detection import detect
 from advisor.machine import Machine
 from advisor.request import choose_backend
@@ -130,6 +130,8 @@ def predictor(pair: Pair, backend: str, machine: Machine) -> tuple[Callable[[str
     """What is predicted of a rate at a depth, with the calibration or without; and whether it is on a GPU."""
     every = catalog.load()
     chosen = choose_backend(backend, machine, every.use_case("chat"))
+    if calibration.offloads(machine):  # placed as llama.cpp places it: advisor leaves GPUs to that
+        chosen = msgspec.structs.replace(chosen, name="llama.cpp")
     about = subject.from_header(gguf.read_whole(pair.target), "local file", every)
     question = estimate.question(about, chosen, context=CONTEXT)
     site = msgspec.structs.replace(estimate.site(question, machine, every), known=None)
