@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import calibration, catalog, known, measurements, speed
+from advisor import calibration, catalog, demo, gguf, known, measurements, speed
 from advisor.commands.calibrate import lines
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 from advisor.measurements import FileId
-from advisor.pace import LAYERS, WIDE, Pace
+from advisor.pace import DEMO, DEMO_LAYERS, LAYERS, MORE_LAYERS, MORE_PASSED, PASSED, WIDE, WIDER, Pace
 from advisor.ranking import Recommendation, Request, rank
+from backends.native import synthetic
 from tests.launch.conftest import ask
 from tests.trial.examples import measurement
 
@@ -48,9 +49,12 @@ def test_it_measures_and_is_recalled(store: Path, brief: None) -> None:
     assert wide.bytes > 10 * demo.bytes
     assert all(taken > 0 for taken in (*demo.seconds.values(), *wide.seconds.values()))
     assert wide.relative[1] == 1
+    assert wide.prompt_tokens >= 128
+    assert wide.prompt_s > 0
     again = calibration.recalled(HERE)
     assert again is not None
     assert again.costs[1].seconds == pytest.approx(wide.seconds)
+    assert again.costs[1].prompt_tokens_per_s == pytest.approx(wide.prompt_tokens_per_s)
     assert again.memory_bytes_per_s == 10**10
     assert not calibration.is_wanted(HERE)
     assert ask("trial", "--history")["measurements"]
@@ -113,8 +117,10 @@ CATALOG = catalog.load()
 WIDE_BYTES = 280_000_000
 
 
-def calibrated(step: float, row: float, *, usual: float = 1.05, machine: Machine = HERE) -> None:
-    """Remember a calibration: a step's seconds, and what each further row costs of it."""
+def calibrated(
+    step: float, row: float, *, usual: float = 1.05, machine: Machine = HERE, prompt: float | None = None
+) -> None:
+    """Remember a calibration: a step's seconds, what each further row costs of it, and tokens a second of a prompt."""
     seconds = {rows: step * (1 + row * (rows - 1)) for rows in range(1, 17)}
     costs = calibration.Costs(
         model=WIDE,
@@ -122,6 +128,8 @@ def calibrated(step: float, row: float, *, usual: float = 1.05, machine: Machine
         usual={rows: usual * taken for rows, taken in seconds.items()},
         times=20,
         bytes=WIDE_BYTES,
+        prompt_tokens=128 if prompt else 0,
+        prompt_s=128 / prompt if prompt else 0.0,
     )
     found = calibration.Calibration(
         machine=measurements.fingerprint(machine),
@@ -209,6 +217,120 @@ def test_a_build_for_gpus_says_nothing_of_the_processor(store: Path) -> None:
     here = msgspec.structs.replace(HERE, backends=(cuda,))
     calibrated(1.0, 0.5, machine=here)
     assert known.of(here) is None
+
+
+# ---- On a GPU
+
+CARD = Gpu(
+    name="RTX 4060", vendor="nvidia", index=0, memory_total_bytes=8 << 30, memory_free_bytes=8 << 30,
+    bandwidth_bytes_per_s=272 * 10**9, driver="1", device="rtx-4060",
+)  # fmt: skip
+WITH_GPU = msgspec.structs.replace(
+    HERE,
+    gpus=(CARD,),
+    backends=(
+        Availability(name="native", available=True, version="1.0", build="CUDA", drafter=True),
+        Availability(name="llama.cpp", available=True, version="9", build="CUDA", drafter=True),
+    ),
+)
+BEGUN, LAYER, RATE, FLOPS = 150e-6, 40e-6, 120e9, 15e12
+"""What a step takes besides its layers, a layer besides its weights, bytes and operations a second."""
+SHAPES = {DEMO: (15, 14_000_000), WIDE: (2, 280_000_000), WIDER: (6, 840_000_000)}
+
+
+def timed_on_gpu(name: str, _model: Path, _seconds: float, _stop: object, placement: str = "cpu") -> calibration.Costs:
+    """A machine of which all is known: each further row costs a tenth of reading the weights."""
+    layers, size = SHAPES[name]
+    weights = size / RATE if name != DEMO else 0.0
+    seconds = {rows: BEGUN + layers * LAYER + weights * (1 + 0.1 * (rows - 1)) for rows in range(1, 17)}
+    slower = 1 if placement == "gpu" else 10
+    passed = {DEMO: 0, WIDE: PASSED, WIDER: MORE_PASSED}[name]
+    return calibration.Costs(
+        model=name,
+        seconds={rows: taken * slower for rows, taken in seconds.items()},
+        times=9,
+        bytes=size,
+        placement=placement,
+        prompt_tokens=512,
+        prompt_s=512 * 2 * passed / FLOPS * slower + BEGUN,
+    )
+
+
+def test_a_gpu_is_timed_where_the_runtime_is_built_for_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_timed", timed_on_gpu)
+    monkeypatch.setattr(synthetic, "write", lambda *_: None)
+    assert len(calibration.stages(WITH_GPU)) == 4
+    assert len(calibration.stages(HERE)) == len(calibration.stages()) == 3
+    *_, found = calibration.run(WITH_GPU)
+    assert isinstance(found, calibration.Calibration)
+    assert [(one.model, one.placement) for one in found.costs] == [
+        (DEMO, "cpu"), (WIDE, "cpu"), (DEMO, "gpu"), (WIDE, "gpu"), (WIDER, "gpu"),
+    ]  # fmt: skip
+    assert found.gpu_bytes_per_s == pytest.approx(560e6 / (560e6 / RATE + 4 * LAYER))
+    assert any("the GPU goes through layers" in line for line in lines(found))
+    again = calibration.recalled(WITH_GPU)
+    assert again is not None
+    assert again.gpu_bytes_per_s == pytest.approx(found.gpu_bytes_per_s)
+    assert again.cost(WIDE, "cpu") != again.cost(WIDE, "gpu")
+    there = known.of(WITH_GPU)
+    assert there is not None
+    assert there.pace is None, "steps of a build for GPUs on the processor are not believed"
+    pace = there.gpu_pace
+    assert pace is not None
+    assert pace.layer_s == pytest.approx(LAYER)
+    assert pace.flops == pytest.approx(FLOPS)
+    assert pace.factor(LAYER, RATE) == pytest.approx(1.0)
+    assert [pace.cost(rows, 1.0, LAYER) for rows in (1, 4, 16)] == pytest.approx([1.0, 1.3, 2.5])
+
+
+def test_predictions_on_the_gpu_follow_it_half(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of llama.cpp: advisor leaves GPUs to it."""
+    before = pick(WITH_GPU, backend="llama.cpp").candidate.speed
+    monkeypatch.setattr(calibration, "_timed", timed_on_gpu)
+    monkeypatch.setattr(synthetic, "write", lambda *_: None)
+    list(calibration.run(WITH_GPU))
+    after = pick(WITH_GPU, backend="llama.cpp").candidate
+    assert after.placement.mode == "gpu"
+    assert after.speed.evidence is not None
+    assert after.speed.evidence.kin == "calibrated"
+    assert after.speed.plain < before.plain
+    whole = FLOPS / speed.prompt_flops(CATALOG.model("e2b").architecture)
+    assert after.speed.prefill == pytest.approx(sqrt(before.prefill * whole))
+    assert pick(WITH_GPU, backend="native").candidate.speed.evidence is None
+
+
+def test_a_gpu_that_cannot_be_timed_is_told_and_the_rest_is_kept(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, model: Path, seconds: float, stop: object, placement: str = "cpu") -> calibration.Costs:
+        if placement == "gpu":
+            raise RuntimeFailed("out of memory")
+        return timed_on_gpu(name, model, seconds, stop, placement)
+
+    monkeypatch.setattr(calibration, "_timed", full)
+    monkeypatch.setattr(synthetic, "write", lambda *_: None)
+    *_, found = calibration.run(WITH_GPU)
+    assert isinstance(found, calibration.Calibration)
+    assert "the GPU could not be timed: out of memory" in lines(found)
+    again = calibration.recalled(WITH_GPU)
+    assert again is not None
+    assert [one.placement for one in again.costs] == ["cpu", "cpu"]
+    assert known.of(WITH_GPU) is None
+
+
+def test_what_each_token_of_a_prompt_passes_is_counted_from_the_shapes() -> None:
+    assert (synthetic.passed(synthetic.LIKE_12B), synthetic.passed(synthetic.MORE_LAYERS)) == (PASSED, MORE_PASSED)
+    assert (len(synthetic.LIKE_12B.sliding), len(synthetic.MORE_LAYERS.sliding)) == (LAYERS, MORE_LAYERS)
+    assert gguf.read(demo.pair().target).number("block_count") == DEMO_LAYERS
+
+
+def test_a_prompt_timed_on_the_processor_is_predicted_by(store: Path) -> None:
+    before = pick().candidate.speed
+    calibrated(expected_step(), 0.1, prompt=100.0)
+    after = pick().candidate.speed
+    assert after.prefill == pytest.approx(100.0 * 2 * PASSED / speed.prompt_flops(CATALOG.model("e2b").architecture))
+    assert after.prefill != before.prefill
+    measurements.forget()
+    calibrated(expected_step(), 0.1)
+    assert pick().candidate.speed.prefill == pytest.approx(before.prefill), "an older calibration has no prompt"
 
 
 def test_other_runtimes_with_its_kernels_believe_half(store: Path) -> None:
