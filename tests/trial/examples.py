@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from advisor import measurements
+from advisor.machine import Machine
 from advisor.measurements import FileId, Measurement
 
 MACHINE = "0123456789ab"
@@ -22,3 +24,14 @@ def measurement(**fields: Any) -> Measurement:
         "tokens_per_s": 30.0,
     }
     return Measurement(**given | fields)
+
+
+def keep(machine: Machine, backend: str, /, **fields: Any) -> None:
+    """Remember a measurement as one of this machine with this backend, as both are now."""
+    about = {
+        "backend": backend,
+        "build": measurements.build_of(machine, backend),
+        "machine": measurements.fingerprint(machine),
+        "drivers": measurements.drivers(machine),
+    }
+    measurements.keep(measurement(**about | fields))

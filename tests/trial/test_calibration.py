@@ -20,7 +20,7 @@ from advisor.pace import DEMO, DEMO_LAYERS, LAYERS, MORE_LAYERS, MORE_PASSED, PA
 from advisor.ranking import Recommendation, Request, rank
 from backends.native import synthetic
 from tests.launch.conftest import ask
-from tests.trial.examples import measurement
+from tests.trial.examples import keep
 
 HERE = Machine(
     os="linux",
@@ -357,18 +357,16 @@ def test_a_trial_of_the_same_model_is_worth_more_and_one_of_another_size_less(st
 
     def trial(model: str) -> None:
         file = CATALOG.model(model).quants[-1]
-        one = measurement(
+        keep(
+            HERE,
+            "native",
             model=model,
             quant=file.name,
             target=FileId(name="x", size=int(file.bytes)),
-            backend="native",
-            build="1.0 CPU",
-            machine=measurements.fingerprint(HERE),
             placement="cpu",
             tokens_per_s=1.0,
             expected_tokens_per_s=1.0,
         )
-        measurements.keep(one)
 
     trial("e4b")
     found = pick().candidate.speed.evidence

@@ -20,7 +20,7 @@ from advisor.order import ADAPTS, Order
 from advisor.ranking import Ranking, Request, rank
 from advisor.report import document
 from tests.launch.conftest import ask
-from tests.trial.examples import measurement
+from tests.trial.examples import keep, measurement
 
 CATALOG = catalog.load()
 GIB = 1 << 30
@@ -51,25 +51,21 @@ def trial(model: str = "12b", quant: str = QUANT, *, plain: float, drafted: floa
     verdict = more.pop("verdict", "keep" if drafted > plain else "drop")
     expected = more.pop("expected", {})
     for length, rate in ((0, plain), (4, drafted)):
-        measurements.keep(
-            measurement(
-                model=model,
-                quant=quant,
-                target=FileId(name=file.file.rpartition("/")[2], size=int(file.bytes), mark="a" * 16),
-                backend="llama.cpp",
-                build=more.get("build", "9600 CUDA"),
-                drivers=more.get("drivers", "nvidia 570.1"),
-                source=more.get("source", "trial"),
-                machine=more.get("machine", measurements.fingerprint(HERE)),
-                placement="gpu",
-                depth_tokens=120,
-                draft_tokens=length,
-                tokens_per_s=rate,
-                gain=rate / plain,
-                chosen=(length == 4) == (verdict == "keep"),
-                verdict=verdict,
-                expected_tokens_per_s=expected.get(length),
-            )
+        keep(
+            HERE,
+            "llama.cpp",
+            model=model,
+            quant=quant,
+            target=FileId(name=file.file.rpartition("/")[2], size=int(file.bytes), mark="a" * 16),
+            placement="gpu",
+            depth_tokens=120,
+            draft_tokens=length,
+            tokens_per_s=rate,
+            gain=rate / plain,
+            chosen=(length == 4) == (verdict == "keep"),
+            verdict=verdict,
+            expected_tokens_per_s=expected.get(length),
+            **more,
         )
 
 
@@ -165,17 +161,14 @@ def test_another_size_is_believed_less(store: Path) -> None:
 def test_a_model_of_quite_another_size_is_no_relative(store: Path) -> None:
     """Such as the embedded one: it says what a step takes besides reading weights."""
     before = formula("e4b").speed
-    measurements.keep(
-        measurement(
-            model="demo",
-            target=FileId(name="demo.gguf", size=14_000_000, mark="d" * 16),
-            build="9600 CUDA",
-            drivers="nvidia 570.1",
-            machine=measurements.fingerprint(HERE),
-            placement="gpu",
-            tokens_per_s=100.0,
-            expected_tokens_per_s=1000.0,
-        )
+    keep(
+        HERE,
+        "llama.cpp",
+        model="demo",
+        target=FileId(name="demo.gguf", size=14_000_000, mark="d" * 16),
+        placement="gpu",
+        tokens_per_s=100.0,
+        expected_tokens_per_s=1000.0,
     )
     assert formula("e4b").speed == before
 
@@ -213,23 +206,19 @@ def test_what_is_unclear_leaves_the_drafter_to_the_formula(store: Path) -> None:
 
 def remember_demo(length: int, verdict: str, **more: Any) -> None:
     setup = launching.configure(Order(model="demo", backend="native"), measured=False)
-    here = tried.machine_of(setup)
     for one in (0, 5):
-        measurements.keep(
-            measurement(
-                model="demo",
-                target=measurements.identify(setup.model.target),
-                drafter=measurements.identify(setup.model.drafter or Path()),
-                backend="native",
-                build=more.get("build", measurements.build_of(here, "native")),
-                machine=measurements.fingerprint(here),
-                drivers=measurements.drivers(here),
-                placement="cpu",
-                draft_tokens=one,
-                gain=1.5,
-                chosen=one == length,
-                verdict=verdict,
-            )
+        keep(
+            tried.machine_of(setup),
+            "native",
+            model="demo",
+            target=measurements.identify(setup.model.target),
+            drafter=measurements.identify(setup.model.drafter or Path()),
+            placement="cpu",
+            draft_tokens=one,
+            gain=1.5,
+            chosen=one == length,
+            verdict=verdict,
+            **more,
         )
 
 
