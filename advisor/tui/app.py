@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.timer import Timer
 
 from advisor import catalog
@@ -22,7 +23,6 @@ from advisor.errors import AdvisorError
 from advisor.machine import Machine
 from advisor.tui import route, settings
 from advisor.tui.background import background, notify
-from advisor.tui.errand import Errand
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings
 from advisor.tui.state import Answer, Choice, answer, machine_of
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from advisor.sessions import Session
     from advisor.tui.aim import Aim
     from advisor.tui.calibrating import Calibrating
+    from advisor.tui.errand import Errand
     from advisor.tui.live import Live
     from advisor.tui.start import Start
     from advisor.tui.talk import Said
@@ -87,10 +88,12 @@ class Wizard(App[Argv]):
         choice: Choice | None = None,
         complaint: AdvisorError | None = None,
     ) -> None:
+        self.options = options or Settings()
+        # Before Textual's own part of it: every change of the theme parses all stylesheets anew.
+        self.set_reactive(Wizard.theme, first_theme(self.options.theme))
         super().__init__()
         self.complaint = complaint
         self.services = services or Services()
-        self.options = options or Settings()
         self.remember = remember
         self.detected: Machine | None = None
         self.errand: Errand | None = None
@@ -110,9 +113,6 @@ class Wizard(App[Argv]):
         self.set_reactive(Wizard.choice, first)
 
     def on_mount(self) -> None:
-        for theme in OWN:
-            self.register_theme(theme)
-        self.theme = first_theme(self.options.theme, self.available_themes, colourless=self.no_color)
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember_theme(theme.name))
         self.push_screen(route.build("answer"))
         self.look()
@@ -126,6 +126,11 @@ class Wizard(App[Argv]):
             # Not every system has them, and only the main thread may listen.
             with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
                 asyncio.get_running_loop().add_signal_handler(getattr(signal, name), self.leave)
+
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """Textual's, and the wizard's own."""
+        return {**super().available_themes, **{theme.name: theme for theme in OWN}}
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Where colours are not wanted there are none, and not greys."""
@@ -173,7 +178,12 @@ class Wizard(App[Argv]):
         self._soon = None
         if self.detected is None and self.choice.here:
             return
-        work = functools.partial(answer, self.choice, self.detected, catalog.load())
+        choice, detected = self.choice, self.detected
+
+        def work() -> Answer:
+            # The catalogue too: the first time it is read from its YAML.
+            return answer(choice, detected, catalog.load())
+
         background(self, work, self._answered, group="answer", otherwise=self._failed)
 
     def _answered(self, found: Answer) -> None:

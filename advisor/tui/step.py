@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from advisor.tui.route import ROUTE
 from advisor.tui.widgets.forward import Forward
+from advisor.tui.widgets.key_line import KeyLine
 from advisor.tui.widgets.shell_line import ShellLine
 from advisor.tui.widgets.step_line import StepLine
 
@@ -58,12 +58,13 @@ class Step(Screen[None]):
             with Horizontal(id="actions"):
                 yield from self.actions()
             yield ShellLine()
-            yield Footer(compact=True)
+            yield KeyLine()
 
     def on_mount(self) -> None:
+        # Textual calls this after the subclass's own, which must not.
+        self._answered()
         self.watch(self.app, "answer", self._answered, init=False)
         self.watch(self.app, "trouble", self._answered, init=False)
-        self._answered()
 
     @property
     def is_open(self) -> bool:

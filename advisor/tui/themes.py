@@ -5,10 +5,11 @@ The grounds are nearly grey: a terminal of 256 colours has greys for them, and w
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import os
+from collections.abc import Iterable
 
 from textual.filter import LineFilter, Monochrome, NoColor
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 DARK = Theme(
     name="advisor-dark",
@@ -47,11 +48,11 @@ COLOURLESS = "ansi-dark"
 """Has the terminal's own colours of text and ground, which fit each other on light and on dark."""
 
 
-def first_theme(wanted: str, known: Container[str], *, colourless: bool) -> str:
+def first_theme(wanted: str) -> str:
     """The theme to begin with: the one that is wanted, where it is known and colours may be used."""
-    if colourless:
+    if "NO_COLOR" in os.environ:
         return COLOURLESS
-    return wanted if wanted in known else DARK.name
+    return wanted if wanted in BUILTIN_THEMES else next((own.name for own in OWN if own.name == wanted), DARK.name)
 
 
 def colourless(filters: Iterable[LineFilter]) -> list[LineFilter]:

@@ -8,58 +8,17 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-pty = pytest.importorskip("pty", reason="a pseudo-terminal needs Unix")
+from tests.tui.terminal import PATIENCE_S, Terminal
 
-PATIENCE_S = 120.0
+pytest.importorskip("pty", reason="a pseudo-terminal needs Unix")
 
-
-class Terminal:
-    """`advisor` in a terminal of 120 x 36."""
-
-    def __init__(self, *argv: str, **environment: str) -> None:
-        import fcntl
-        import termios
-
-        self.began = time.perf_counter()
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            os.environ.update({"TERM": "xterm-256color", "COLORTERM": "truecolor", **environment})
-            os.execv(sys.executable, [sys.executable, "-m", "advisor", *argv])
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
-        self.written = b""
-
-    def until(self, *wanted: bytes) -> float:
-        """Seconds since the start until all of that was written."""
-        import select
-
-        while not all(text in self.written for text in wanted):
-            left = PATIENCE_S - (time.perf_counter() - self.began)
-            assert left > 0, self.written[-2000:]
-            if select.select([self.terminal], [], [], left)[0]:
-                self.written += self.read()
-        return time.perf_counter() - self.began
-
-    def read(self) -> bytes:
-        try:
-            return os.read(self.terminal, 1 << 16)
-        except OSError:
-            return b""
-
-    def press(self, keys: bytes) -> None:
-        os.write(self.terminal, keys)
-
-    def end(self) -> int:
-        """Its exit code, once it has left; what it wrote last is kept."""
-        while piece := self.read():
-            self.written += piece
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+WIZARD = ("-m", "advisor")
 
 
 @pytest.fixture
@@ -71,7 +30,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_it_opens_on_the_answer_and_leaves_the_terminal_as_it_was(
     home: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal = Terminal(**home)
+    terminal = Terminal(*WIZARD, **home)
     first = terminal.until(b"This machine")
     answered = terminal.until(b"tok/s")
     terminal.press(b"q")
@@ -86,14 +45,14 @@ def test_settings_that_are_broken_are_said_and_it_opens(home: dict[str, str]) ->
     folder = Path(home["GEMMA_ADVISOR_CONFIG"])
     folder.mkdir()
     (folder / "wizard.toml").write_text("theme = ")
-    terminal = Terminal(**home)
+    terminal = Terminal(*WIZARD, **home)
     terminal.until(b"Mend it", b"tok/s")
     terminal.press(b"q")
     assert terminal.end() == 0
 
 
 def test_a_dumb_terminal_gets_what_to_type() -> None:
-    terminal = Terminal(TERM="dumb")
+    terminal = Terminal(*WIZARD, TERM="dumb")
     terminal.until(b"advisor recommend")
     assert terminal.end() == 0
     assert b"\x1b" not in terminal.written

@@ -77,7 +77,6 @@ Is the machine not what it says? `m` corrects it, or takes another one.
         yield Button("Demo", compact=True, action="app.demo", id="demo")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.watch(self.app, "calibration_offered", self.offer)
         self.watch(self.app, "sessions", self.list_sessions)
 

@@ -96,7 +96,6 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         yield Button("Stop it", compact=True, action="app.end", id="end")
 
     def on_mount(self) -> None:
-        super().on_mount()
         if not self.is_open:
             return
         live = self.wizard.live

@@ -61,7 +61,6 @@ that it goes on there the next time. If something fails, the button offers what 
         yield Button("Stop it", compact=True, action="app.end", id="end")
 
     def on_mount(self) -> None:
-        super().on_mount()
         if not self.is_open:
             return
         self.set_interval(FRAME_S, self.look)

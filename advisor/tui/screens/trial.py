@@ -59,7 +59,6 @@ any time; what was measured until then counts.
         yield Button("Back", compact=True, action="app.back")
 
     def on_mount(self) -> None:
-        super().on_mount()
         if not self.is_open:
             return
         self.set_interval(FRAME_S, self.look)
