@@ -11,6 +11,8 @@ from advisor.errors import AdvisorError, NoBackend, OutOfMemory
 from advisor.order import NATIVE, Order
 
 LAUNCH = "advisor launch"
+SHOWING = {"--help", "--dry-run"}
+"""What starts nothing."""
 PLAIN, PORT, UPDATE = "--no-drafter", "--port", "update"
 """What the hints of errors say where leaving out the drafter, another port or another version would do."""
 
@@ -29,7 +31,8 @@ def remedy(error: AdvisorError, order: Order, backend: str = "") -> Remedy | Non
         order: what failed.
         backend: the one that failed, where it was chosen already.
     """
-    if error.command.startswith(LAUNCH):
+    words = error.command.split()
+    if error.command.startswith(LAUNCH) and not SHOWING & set(words):
         return Remedy(_words(error), error.command)
     return next((found for look in (_plain, _port, _other) if (found := look(error, order, backend))), None)
 

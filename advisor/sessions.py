@@ -289,10 +289,16 @@ def end(session: Session, backend: Backend | None = None) -> None:
     forget(session)
 
 
+def as_on_record(session: Session) -> Session | None:
+    """The same session as it stands by now; None where it was forgotten."""
+    now = _read(_path(session.name))
+    return now if now is not None and now.since == session.since else None
+
+
 def was_stopped(session: Session) -> bool:
     """Whether somebody told it to end."""
-    now = _read(_path(session.name))
-    return now is None or now.since != session.since or now.status == "stopping"
+    now = as_on_record(session)
+    return now is None or now.status == "stopping"
 
 
 def clear() -> list[Session]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +62,18 @@ def planned(backend: Backend, setup: Setup, *, port: int = 0, log: Path | None =
     return backend.plan(setup.model, options)
 
 
-def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCHED.progress) -> Session:
+def open_session(
+    backend: Backend,
+    setup: Setup,
+    *,
+    progress: Progress = UNWATCHED.progress,
+    claimed: Callable[[Session], object] = lambda _: None,
+) -> Session:
     """Start it and enter it among the sessions.
 
     Args:
         progress: told how much of the files is in memory, where the backend knows.
+        claimed: told of the session as soon as it is on record, each time that another port is tried.
 
     Raises:
         AdvisorError: as `Backend.start`; nothing of it is left then. Where memory did not suffice, its command is the
@@ -74,6 +82,7 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
     for attempt in range(1, PORT_TRIES + 1):
         plan = planned(backend, setup)
         session = sessions.claim(setup.model.name, plan, port=setup.options.port, command=_again(setup))
+        claimed(session)
         plan = planned(backend, setup, port=session.port, log=sessions.log_of(session.name))
         told = functools.partial(_told, session, progress) if backend.shared else progress
         watch = Watch(progress=told, spawned=functools.partial(_spawned, session))
@@ -92,6 +101,9 @@ def open_session(backend: Backend, setup: Setup, *, progress: Progress = UNWATCH
         except BaseException:
             if endpoint is not None:
                 backend.stop(endpoint)
+            else:
+                # A backend that breaks in a way of its own may leave what it has begun.
+                sessions.end(sessions.as_on_record(session) or session, backend)
             sessions.forget(session)
             raise
     raise AssertionError

@@ -21,7 +21,26 @@ from backends.base import Backend, Endpoint, Stats
 
 AUTO = "auto"
 SILENCE_S = 300.0
-"""Longest that a session may say nothing: five times as long as reading the longest prompt should take."""
+"""Longest that a session may say nothing, five times as long as reading the longest prompt should take; and that one
+that starts may get no further."""
+
+
+class Patience:
+    """Watches a start, which `launch` leaves to whoever sits before it: ends one that gets no further."""
+
+    def __init__(self) -> None:
+        self._most = -1
+        self._since = time.monotonic()
+
+    def __call__(self, what: str, done: int, size: int | None) -> None:  # noqa: ARG002 - `Progress`
+        """Raises: RuntimeFailed: nothing more has been read for `SILENCE_S`."""
+        if done > self._most:
+            self._most, self._since = done, time.monotonic()
+        elif time.monotonic() - self._since > SILENCE_S:
+            raise RuntimeFailed(
+                f"starting came to a stand: {what}, nothing more in {SILENCE_S:.0f} s",
+                hint="`advisor doctor` looks why",
+            )
 
 
 class Own:
@@ -36,6 +55,7 @@ class Own:
         self.per_request = backend.drafts_per_request
         self.adapts = backend.drafts_per_request and setup.model.drafter is not None
         self.context_tokens = setup.model.context_tokens
+        self._claimed: Session | None = None
 
     @contextlib.contextmanager
     def open(self, length: int) -> Iterator[Asking]:
@@ -46,13 +66,24 @@ class Own:
             draft_tokens=length if drafting else 0,
         )
         options = msgspec.structs.replace(self._setup.options, detached=False)
-        session = open_session(self._backend, msgspec.structs.replace(self._setup, model=model, options=options))
+        setup = msgspec.structs.replace(self._setup, model=model, options=options)
+        session = open_session(self._backend, setup, progress=Patience(), claimed=self._claim)
         try:
             with joined(self._backend, session.endpoint) as client:
                 client.await_at_most(SILENCE_S)
                 yield Asking(self._backend, session.endpoint, client)
         finally:
+            self._claimed = None
             sessions.end(session, self._backend)
+
+    def _claim(self, session: Session) -> None:
+        self._claimed = session
+
+    def end(self) -> None:
+        """Stop the server of the moment, from another thread: whoever waits for it wakes with an error."""
+        found = sessions.as_on_record(self._claimed) if self._claimed is not None else None
+        if found is not None and found.spawned:
+            sessions.end(found, self._backend)
 
 
 class Running:

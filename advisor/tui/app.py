@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -22,7 +23,7 @@ from advisor import catalog
 from advisor.errors import AdvisorError
 from advisor.machine import Machine
 from advisor.tui import route, settings
-from advisor.tui.background import background, notify
+from advisor.tui.background import background, finished, notify
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings
 from advisor.tui.state import Answer, Choice, answer, machine_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from advisor.sessions import Session
     from advisor.tui.aim import Aim
     from advisor.tui.calibrating import Calibrating
+    from advisor.tui.deed import Deed
     from advisor.tui.errand import Errand
     from advisor.tui.live import Live
     from advisor.tui.start import Start
@@ -209,6 +211,8 @@ class Wizard(App[Argv]):
             return
         if step in ("trial", "chat") and self.live is None:
             self.join(self.talkable[0])
+            if self.live is None:
+                return
         while len(self.screen_stack) > 1 and not isinstance(self.screen, Step):
             self.pop_screen()
         open_steps = [screen.STEP for screen in self.screen_stack if isinstance(screen, Step)]
@@ -256,7 +260,7 @@ class Wizard(App[Argv]):
             self.look()
         else:
             work = functools.partial(self.services.decline, self.detected)
-            background(self, work, lambda _: None, group="decline")
+            background(self, work, lambda _: None, group="decline", finish=True)
 
     def action_unpick(self) -> None:
         """Leave the choice of the file to advisor again."""
@@ -323,7 +327,7 @@ class Wizard(App[Argv]):
         from advisor.tui.tryout import Tryout  # noqa: PLC0415
 
         def concluded() -> None:
-            if live is self.live:
+            if live is self.live and made is self.tryout:
                 made.apply()
                 self.refresh_bindings()
 
@@ -342,10 +346,15 @@ class Wizard(App[Argv]):
 
         if self.live is not None and self.live.session.since == session.since:
             return
+        try:
+            backend = load(session.backend)
+        except AdvisorError as error:
+            notify(self, error)
+            return
         if self.tryout is not None:
             self.tryout.cancel()
         self.tryout = None
-        self.live = Live(session=session, backend=load(session.backend))
+        self.live = Live(session=session, backend=backend)
 
     def visit(self, session: Session) -> None:
         """Ask what is wanted of a session, and do it."""
@@ -356,7 +365,8 @@ class Wizard(App[Argv]):
                 self.stop(session)
             elif what is not None:
                 self.join(session)
-                self.action_go(what)
+                if self.live is not None and self.live.session.since == session.since:
+                    self.action_go(what)
 
         if isinstance(self.screen, Step):
             self.push_screen(Visit(session), chosen)
@@ -368,7 +378,8 @@ class Wizard(App[Argv]):
             return
         from advisor import sessions  # noqa: PLC0415
 
-        background(self, functools.partial(sessions.end, session), lambda _: self.forget(session), group="stop")
+        work = functools.partial(sessions.end, session)
+        background(self, work, lambda _: self.forget(session), group="stop", finish=True)
 
     def forget(self, session: Session) -> None:
         """It has ended."""
@@ -390,7 +401,7 @@ class Wizard(App[Argv]):
             self.forget(live.session)
             then()
 
-        background(self, functools.partial(sessions.end, live.session, live.backend), gone, group="end")
+        background(self, functools.partial(sessions.end, live.session, live.backend), gone, group="end", finish=True)
 
     def restart(self) -> None:
         """Start again what was lost, and go on with the conversation."""
@@ -399,7 +410,8 @@ class Wizard(App[Argv]):
         if self.live is None:
             return
         self.resumed = self.live.talk.said
-        if self.live.setup is None or self.errand is None:
+        if self.errand is None or self.live.setup is None or self.errand.command != self.asked:
+            # Another summary may have been looked at since.
             self.errand = repeated(self.live.session.command)
 
         def anew() -> None:
@@ -432,16 +444,26 @@ class Wizard(App[Argv]):
 
     def leave(self) -> None:
         """End, when nothing half-made is left."""
+        if any(deed.under_way for deed in self.deeds):
+            self.notify("Stopping what is under way; a moment")
         background(self, self.settle, lambda _: self.exit(), group="leave", otherwise=lambda _: self.exit())
 
     def settle(self) -> None:
         """Cancel what is under way, and wait for it. Blocks; not for long, whatever hangs."""
         if self.tryout is not None:
             self.tryout.abandon()
-        for deed in (self.started, self.tryout, self.calibrating):
-            if deed is not None and deed.under_way:
-                deed.cancel()
-                deed.wait(PATIENCE_S)
+        going_on = [deed for deed in self.deeds if deed.under_way]
+        for deed in going_on:
+            deed.cancel()
+        end = time.monotonic() + PATIENCE_S
+        for deed in going_on:
+            deed.wait(max(0.0, end - time.monotonic()))
+        finished(max(0.0, end - time.monotonic()))
+
+    @property
+    def deeds(self) -> list[Deed]:
+        """What may be under way."""
+        return [deed for deed in (self.started, self.tryout, self.calibrating) if deed is not None]
 
     # ---- Commands
 
@@ -486,7 +508,8 @@ class Wizard(App[Argv]):
             return
         self.options = msgspec.structs.replace(self.options, theme=name)
         if self.remember:
-            background(self, functools.partial(settings.save, self.options), lambda _: None, group="settings")
+            work = functools.partial(settings.save, self.options)
+            background(self, work, lambda _: None, group="settings", finish=True)
 
 
 def run(options: Settings, trouble: AdvisorError | None = None) -> Argv | None:

@@ -1,7 +1,15 @@
-"""Work off the event loop: a thread does it, the loop gets the result, and a failure is shown with what to do."""
+"""Work off the event loop: a thread does it, the loop gets the result, and a failure is shown with what to do.
+
+The threads are daemons: whatever hangs, a driver or a server, keeps nobody from leaving. What must not be left half
+done is waited for by `finished`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +20,7 @@ from textual.worker import Worker, get_current_worker
 from advisor.errors import AdvisorError
 
 T = TypeVar("T")
+_to_finish: set[threading.Thread] = set()
 
 
 def background(
@@ -21,6 +30,7 @@ def background(
     *,
     group: str,
     otherwise: Callable[[AdvisorError], object] | None = None,
+    finish: bool = False,
 ) -> Worker[None]:
     """Do `work` in a thread, and `then` on the event loop with its result.
 
@@ -29,12 +39,13 @@ def background(
 
     Args:
         otherwise: gets what went wrong; by default it becomes a notification with its hint.
+        finish: whether leaving waits for it.
     """
 
-    def run() -> None:
-        worker = get_current_worker()
+    async def run() -> None:
+        worker: Worker[None] = get_current_worker()
         try:
-            result = work()
+            result = await in_thread(work, finish=finish)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the wizard goes on
             from advisor.cli import shown_error  # noqa: PLC0415
 
@@ -43,15 +54,48 @@ def background(
         else:
             deliver(worker, lambda: then(result))
 
-    def deliver(worker: Worker[object], call: Callable[[], object]) -> None:
-        if is_wanted(worker):
-            node.app.call_later(lambda: call() if is_wanted(worker) else None)
+    def deliver(worker: Worker[None], call: Callable[[], object]) -> None:
+        node.app.call_later(lambda: call() if is_wanted(worker) else None)
 
-    def is_wanted(worker: Worker[object]) -> bool:
+    def is_wanted(worker: Worker[None]) -> bool:
         closed = isinstance(node, Screen) and node not in node.app.screen_stack
         return not worker.is_cancelled and node.is_attached and not closed
 
-    return node.run_worker(run, thread=True, group=group, exclusive=True, exit_on_error=False)
+    return node.run_worker(run, group=group, exclusive=True, exit_on_error=False)
+
+
+def in_thread(work: Callable[[], T], *, finish: bool = False) -> asyncio.Future[T]:
+    """The result of `work`, done in a thread of its own; nobody may wait for it any more when it is there."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(change: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(lambda: None if done.done() else change())
+
+    def begin() -> None:
+        try:
+            result = work()
+        except Exception as raised:  # noqa: BLE001 - whoever waits gets it
+            error = raised
+            tell(lambda: done.set_exception(error))
+        else:
+            tell(lambda: done.set_result(result))
+        finally:
+            _to_finish.discard(thread)
+
+    thread = threading.Thread(target=begin, name="background", daemon=True)
+    if finish:
+        _to_finish.add(thread)
+    thread.start()
+    return done
+
+
+def finished(seconds: float) -> None:
+    """Wait for what must not be left half done, no longer than so many seconds. Blocks."""
+    end = time.monotonic() + seconds
+    for thread in tuple(_to_finish):
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def notify(node: DOMNode, error: AdvisorError) -> None:

@@ -72,11 +72,11 @@ def ordered(command: str, world: Services) -> Errand:
     Raises:
         AdvisorError: as `launching.configure`.
     """
-    from advisor import checkpoints, store  # noqa: PLC0415
+    from advisor import repositories, store  # noqa: PLC0415
     from advisor.tui.live import order  # noqa: PLC0415 - it imports all that talks to a server
 
     setup = world.outline(order(command))
-    files = checkpoints.entries(setup)
+    files = repositories.entries(setup)
     return Errand(
         files=files,
         missing=store.missing_bytes(files),

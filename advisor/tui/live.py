@@ -80,10 +80,20 @@ def drafts_in_words(length: int | None) -> str:
 
 
 def order(command: str) -> Order:
-    """What a command line of `advisor launch` orders; it goes on when the wizard is left."""
+    """What a command line of `advisor launch` orders; it goes on when the wizard is left.
+
+    Raises:
+        UsageError: it is none, such as one of another version.
+    """
+    import click  # noqa: PLC0415
+
+    from advisor.cli import shown_error  # noqa: PLC0415
     from advisor.commands.launch import command as launch  # noqa: PLC0415
 
-    given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
+    try:
+        given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
+    except click.ClickException as raised:
+        raise shown_error(raised) from None
     return Order(
         **{name: given[name] for name in SAME},
         use_drafter=not given["no_drafter"],

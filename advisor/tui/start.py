@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from typing import Literal
 
 from advisor import sessions, starting
 from advisor.order import Order, Setup
-from advisor.processes import birth
 from advisor.progress import Pace, Transfer
 from advisor.sessions import Session
 from advisor.starting import Proof
@@ -46,6 +44,7 @@ class Start(Deed):
         self.live: Live | None = None
         self._world = world
         self._backend: Backend | None = None
+        self._claimed: Session | None = None
         self._session: Session | None = None
         self._fetched, self._loaded = Pace(self._fetching), Pace(self._loading)
 
@@ -59,7 +58,7 @@ class Start(Deed):
         self._world.fetch(setup, self._fetched)
         self.check()
         self.stage = "loading"
-        session = self._session = starting.open_session(backend, setup, progress=self._loaded)
+        session = self._session = starting.open_session(backend, setup, progress=self._loaded, claimed=self._claim)
         try:
             self.check()
             self.stage = "asking"
@@ -78,6 +77,9 @@ class Start(Deed):
             self.moved_at = time.monotonic()
         self.transfers = {**self.transfers, transfer.what: transfer}
 
+    def _claim(self, session: Session) -> None:
+        self._claimed = session
+
     def _loading(self, transfer: Transfer) -> None:
         self.loading = transfer
 
@@ -90,13 +92,14 @@ class Start(Deed):
 
     def _put_down(self) -> None:
         while not self.over:
-            for session in self._begun():
+            if (session := self._begun) is not None:
                 sessions.end(session, self._backend)
             self.wait(AGAIN_S)
 
-    def _begun(self) -> list[Session]:
-        """What this has started so far."""
+    @property
+    def _begun(self) -> Session | None:
+        """What this has started so far, and nobody else: another start may be under way by now."""
         if self._session is not None:
-            return [self._session]
-        own = f"{os.getpid()}:{birth(os.getpid())}"
-        return [one for one in sessions.everything() if one.status == "starting" and one.starter == own and one.spawned]
+            return self._session
+        found = sessions.as_on_record(self._claimed) if self._claimed is not None else None
+        return found if found is not None and found.spawned else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -29,6 +30,8 @@ EACH_S = 10.0
 """For each kind, with the drafter and without it."""
 ANSWER_S = 1.5
 PASSES = 64
+SILENT_S, AGAIN_S = 5.0, 0.1
+"""How long the last answer may take once it is to end, and how often a server that says nothing is ended."""
 
 
 class Now(NamedTuple):
@@ -69,6 +72,7 @@ class Tryout(Deed):
         self.abandoned = False
         """Whether nothing need run afterwards: the wizard is left."""
         self.begun_at = time.monotonic()
+        self._own: Own | None = None
         drafts = live.session.draft_tokens or USUAL
         seconds = each_s * len(KINDS) * 2
         self.plan = Plan(
@@ -85,6 +89,25 @@ class Tryout(Deed):
         """Cancel it, and run nothing afterwards."""
         self.abandoned = True
         self.cancel()
+
+    def cancel(self) -> None:
+        """Tell it to end with the answer that comes. A server of its own that says nothing is ended: nothing else wakes
+        whoever waits for it."""
+        if not self.cancelled:
+            threading.Thread(target=self._put_down, name="cancel", daemon=True).start()
+        super().cancel()
+
+    def _put_down(self) -> None:
+        over = self.wait(SILENT_S)
+        while not over:
+            if self._own is not None:
+                self._own.end()
+            over = self.wait(AGAIN_S)
+
+    @property
+    def in_the_way(self) -> bool:
+        """Whether another trial has to wait for this one."""
+        return self.under_way and not (self.cancelled and self.live.backend.drafts_per_request)
 
     @property
     def setup(self) -> Setup:
@@ -117,7 +140,8 @@ class Tryout(Deed):
             return
         sessions.end(self.live.session, backend)
         try:
-            self.measure(Own(backend, setup))
+            self._own = Own(backend, setup)
+            self.measure(self._own)
         finally:
             if not self.abandoned:
                 self.stage = "starting again"

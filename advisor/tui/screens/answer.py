@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from advisor.sessions import Session
 
 
+LONG_S = 8.0
+"""Detection takes a second; what is asked has its own limits."""
+OTHERWISE = "r looks again, m describes a machine, d tries the demo"
 CALIBRATE = (("Calibrate", "k measures for a minute what drafting costs here"),)
 
 
@@ -79,6 +82,13 @@ Is the machine not what it says? `m` corrects it, or takes another one.
     def on_mount(self) -> None:
         self.watch(self.app, "calibration_offered", self.offer)
         self.watch(self.app, "sessions", self.list_sessions)
+        self.set_timer(LONG_S, self.still_looking)
+
+    def still_looking(self) -> None:
+        """Something that was asked does not answer: a driver, or a server."""
+        if self.is_open and self.wizard.answer is None and self.wizard.trouble is None:
+            facts = [("Because", "it takes unusually long: a driver or a server may hang"), ("What helps", OTHERWISE)]
+            self.query_one(PickPanel).say("Still looking at this machine", facts)
 
     def offer(self, worth_it: bool) -> None:
         """A calibration, where it was neither done nor declined."""
@@ -119,7 +129,7 @@ Is the machine not what it says? `m` corrects it, or takes another one.
         self.line = self.wizard.choice.line
         if self.wizard.machine is not None:
             self.show_machine(self.wizard.machine, self.wizard.choice)
-        self.query_one(PickPanel).show_trouble(error)
+        self.query_one(PickPanel).show_trouble(error, "" if self.wizard.machine is not None else OTHERWISE)
         self.enable_run(False)
 
     def enable_run(self, possible: bool) -> None:

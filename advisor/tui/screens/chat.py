@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import gc
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Label
+from textual.worker import Worker
 
 from advisor import sessions
 from advisor.client import Done, Text, Timings
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from backends.base import Stats
 
 FRAME_S, LOOK_S = 0.05, 1.5
+SILENT_S = 8.0
+"""Without a word for so long, it is said; long prompts take their time."""
 TEMPERATURES = (GREEDY, 0.3, 0.7, 1.0, 1.5)
 HINT = "It answers on this machine, and nothing leaves it. For a start:\nWhich model fits 16 GB?"
 NEAR = 2
@@ -71,6 +74,9 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         self.turn: Turn | None = None
         self.stats: Stats | None = None
         self.trouble = ""
+        self.heard_at = 0.0
+        """When anything came last."""
+        self.looking: Worker[None] | None = None
         self.dead = False
         self.copied = 0
         self.clock = Clock()
@@ -176,7 +182,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         turns.mount(turn)
         self.follow(turns)
         self.copied = 0
-        self.thinking_since = time.monotonic()
+        self.thinking_since = self.heard_at = time.monotonic()
         self.query_one("#stop", Button).disabled = False
         reply.begin()
         self.refresh_bindings()
@@ -201,14 +207,22 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
             said.answer += text
             await turn.add(text)
         if pieces:
+            self.heard_at = time.monotonic()
             turn.note()
             if near_the_end:
                 self.follow(turns)
             if self.clock.due() and (speed := self.speed(said.timings)):
                 live.talk.rates.append(speed)
             self.draw()
+        elif self.silent_s > SILENT_S:
+            self.draw()
         if over:
             await self.ended(next((one.reason for one in pieces if isinstance(one, Done)), ""))
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing has come of the answer that is on its way."""
+        return time.monotonic() - self.heard_at if self.answering else 0.0
 
     def follow(self, turns: VerticalScroll) -> None:
         """Show the newest, once it is laid out."""
@@ -277,20 +291,25 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
     def look(self) -> None:
         """Ask the server what it counted, and whether it is there."""
         live = self.live
-        if live is not None and not self.waits and not self.dead:
-            background(self, functools.partial(counted, live), self.seen, group="stats", otherwise=self.lost)
+        asked = self.looking is not None and not self.looking.is_finished
+        if live is not None and not self.waits and not self.dead and not asked:
+            work = functools.partial(counted, live)
+            self.looking = background(self, work, self.seen, group="stats", otherwise=self.lost)
 
-    def seen(self, stats: Stats) -> None:
-        self.stats, self.trouble = stats, stats.unknown
+    def seen(self, found: Stats | Gone) -> None:
+        if isinstance(found, Gone):
+            self.lost(found.cause, gone=True)
+            return
+        self.stats, self.trouble = found, found.unknown
         self.draw()
 
-    def lost(self, error: AdvisorError) -> None:
+    def lost(self, error: AdvisorError, *, gone: bool = False) -> None:
         """It does not answer any more."""
         live = self.live
         if live is None:
             return
         self.trouble = error.message
-        self.dead = not sessions.is_alive(live.session)
+        self.dead = gone
         if self.dead:
             forward = self.query_one(Forward)
             forward.label = "Start again" if live.can_begin_again else "Send"
@@ -303,7 +322,8 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         """The figures."""
         if self.live is not None:
             said = self.live.talk.said
-            found = figures(self.live, said[-1].timings if said else None, self.stats, self.trouble)
+            silence = f"nothing has come for {self.silent_s:.0f} s; Esc stops it" if self.silent_s > SILENT_S else ""
+            found = figures(self.live, said[-1].timings if said else None, self.stats, self.trouble or silence)
             self.query_one(LivePanel).figures = found
             self.query_one(LiveLine).figures = found
 
@@ -358,15 +378,26 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         return super().check_action(action, parameters)
 
 
-def counted(live: Live) -> Stats:
+class Gone(NamedTuple):
+    """It does not run any more."""
+
+    cause: AdvisorError
+
+
+def counted(live: Live) -> Stats | Gone:
     """What the server counted.
 
     Raises:
-        AdvisorError: it is gone, or does not answer.
+        AdvisorError: it does not answer.
     """
-    if not sessions.is_alive(live.session):
-        raise live.backend.cause(live.session.endpoint)
-    return live.backend.stats(live.session.endpoint)
+    try:
+        if sessions.is_alive(live.session):
+            return live.backend.stats(live.session.endpoint)
+    except AdvisorError as error:
+        if sessions.is_alive(live.session):
+            raise
+        return Gone(error)
+    return Gone(live.backend.cause(live.session.endpoint))
 
 
 def figures(live: Live, timings: Timings | None, stats: Stats | None, trouble: str) -> Figures:

@@ -90,7 +90,13 @@ that it goes on there the next time. If something fails, the button offers what 
         self.line = command
         if self.wizard.errand is not None:
             self.wizard.asked = self.wizard.errand.command
-        self.wizard.begin(order(command))
+        try:
+            wanted = order(command)
+        except AdvisorError as error:
+            self.query_one("#headline", Label).update("That cannot be started")
+            self.query_one("#facts", Facts).facts = (("Because", error.message), ("What helps", error.hint))
+            return
+        self.wizard.begin(wanted)
         self.loading_since = 0.0
         self.drawn = ""
         self.query_one("#facts", Facts).facts = ()

@@ -100,6 +100,8 @@ and starts the model on this machine only. **Escape** goes back.
     def look_for_files(self) -> None:
         """What is here, and what is to be fetched."""
         aim, answer, world = self.aim, self.wizard.answer, self.wizard.services
+        if not self.query_one("#facts", Facts).facts:
+            self.query_one("#facts", Facts).facts = (("", "Looking for the files"),)
         if aim is not None:
             work = functools.partial(aim.look, world)
             background(self, work, functools.partial(self.show_aim, aim), group="files", otherwise=self.unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.widgets import Button, Label
 
 from advisor.progress import clock
 from advisor.trial_page import verdict_line
+from advisor.tui.background import background
 from advisor.tui.step import Step
 from advisor.tui.tryout import KINDS, Tryout, with_drafter
 from advisor.tui.widgets.facts import Facts
@@ -18,6 +20,7 @@ from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.lanes import Kind, Lane, Lanes
 
 if TYPE_CHECKING:
+    from advisor.sessions import Session
     from advisor.trial import Sample
     from advisor.tui.live import Live
 
@@ -44,6 +47,10 @@ any time; what was measured until then counts.
         super().__init__()
         self.refused = False
         """Whether there is nothing to compare."""
+        self.dead = False
+        """Whether what was tried does not run any more."""
+        self.drawn = (False, False)
+        """Whether it was over, and another one possible, when that was last shown."""
 
     def body(self) -> ComposeResult:
         yield Label("Does the drafter pay here?", id="headline", classes="headline", markup=False)
@@ -53,7 +60,7 @@ any time; what was measured until then counts.
         yield Facts(id="facts")
 
     def actions(self) -> ComposeResult:
-        yield Forward("Skip to the chat", action="app.go('chat')")
+        yield Forward("Skip to the chat", action="screen.next")
         yield Button("Cancel", compact=True, action="screen.cancel", id="cancel")
         yield Button("Again", compact=True, action="screen.again", id="again", disabled=True)
         yield Button("Back", compact=True, action="app.back")
@@ -86,13 +93,20 @@ any time; what was measured until then counts.
     def action_again(self) -> None:
         """Measure once more."""
         live, before = self.wizard.live, self.wizard.tryout
-        if live is None or live.untried or (before is not None and not before.over):
+        if live is None or live.untried or self.dead or (before is not None and before.in_the_way):
             return
         self.refused = False
         self.wizard.try_out(live)
         self.query_one(Forward).label = "Skip to the chat"
         self.query_one("#facts", Facts).facts = ()
         self.look()
+
+    def action_next(self) -> None:
+        """On to the chat; where nothing runs any more, start it again."""
+        if self.dead:
+            self.wizard.restart()
+        else:
+            self.wizard.action_go("chat")
 
     def action_cancel(self) -> None:
         """Decide with what was measured so far."""
@@ -115,7 +129,7 @@ any time; what was measured until then counts.
         if action == "cancel":
             return tryout is not None and not tryout.over and not tryout.cancelled
         if action == "again":
-            return not self.refused and tryout is not None and tryout.over
+            return not self.refused and not self.dead and tryout is not None and not tryout.in_the_way
         return super().check_action(action, parameters)
 
     # ---- Showing
@@ -127,13 +141,28 @@ any time; what was measured until then counts.
             return
         self.query_one(Lanes).kinds = tuple(kind(tryout, name) for name in KINDS)
         self.query_one("#subtitle", Label).update(state(tryout))
-        over = tryout.over
+        over, free = tryout.over, not tryout.in_the_way
         self.query_one("#cancel", Button).disabled = over or tryout.cancelled
-        if over != (self.query_one("#again", Button).disabled is False):
-            self.query_one("#again", Button).disabled = not over
+        if (over, free) != self.drawn:
+            self.drawn = (over, free)
+            self.query_one("#again", Button).disabled = not free
             if over:
                 self.conclude(tryout)
             self.refresh_bindings()
+
+    def look_whether_it_runs(self, tryout: Tryout) -> None:
+        """Offer what is possible after a failure."""
+
+        def found(alive: bool) -> None:
+            self.dead = not alive
+            if self.dead and tryout.live.can_begin_again:
+                forward = self.query_one(Forward)
+                forward.label = "Start again"
+                forward.refresh(layout=True)
+                self.query_one("#again", Button).disabled = True
+            self.refresh_bindings()
+
+        background(self, functools.partial(runs, tryout.session), found, group="runs", otherwise=lambda _: None)
 
     def conclude(self, tryout: Tryout) -> None:
         """Say what came of it. What is kept is kept by the app: it holds wherever one is by then."""
@@ -141,12 +170,20 @@ any time; what was measured until then counts.
         facts = []
         if tryout.error is not None:
             facts = [("Because", tryout.error.message), ("What helps", tryout.error.hint), ("", tryout.error.command)]
+            self.look_whether_it_runs(tryout)
         elif tryout.result is not None:
             said = verdict_line(tryout.result)
             facts = [("Result", f"{said[0].upper()}{said[1:]}."), ("Kept", kept(tryout))]
         else:
             facts = [("Result", "Not enough was measured to say.")]
         self.query_one("#facts", Facts).facts = tuple(fact for fact in facts if fact[1])
+
+
+def runs(session: Session) -> bool:
+    """Whether it can be tried once more, or talked to."""
+    from advisor import sessions  # noqa: PLC0415
+
+    return sessions.is_alive(session)
 
 
 def kept(tryout: Tryout) -> str:

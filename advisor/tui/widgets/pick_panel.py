@@ -42,9 +42,9 @@ class PickPanel(Vertical):
         self.query_one("#why", Facts).facts = tuple(listed("Why", pick.reasons))
         self.query_one("#notes", Facts).facts = tuple(notes(answer))
 
-    def show_trouble(self, error: AdvisorError) -> None:
-        """Show why there is none, and what helps."""
-        facts = [("Because", error.message), ("What helps", error.hint), ("", error.command)]
+    def show_trouble(self, error: AdvisorError, otherwise: str = "") -> None:
+        """Show why there is none, what helps, and what else there is."""
+        facts = [("Because", error.message), ("What helps", error.hint), ("", error.command), ("", otherwise)]
         self.say("No answer", facts)
 
     def say(self, headline: str, facts: list[Fact]) -> None:
