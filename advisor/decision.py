@@ -5,9 +5,10 @@ same prompt, one right after the other, so that whatever drifts hits all of them
 explained by length and block (least squares); what is left is noise, pooled over all cells, and cut where it is a pause
 of the machine.
 
-A length is asked again as long as it might be faster than the leader by more than `TOLERANCE`, for all work together or
-for this kind. The drafter is kept only where it is faster beyond `KEEP` confidence: a wrong "drop" costs a few percent,
-a wrong "keep" memory too.
+A length is asked again as long as it might be faster than the leader by more than `TOLERANCE`, for all work together,
+or, a few times, for this kind. The drafter is kept only where it is faster beyond `KEEP` confidence, and dropped where
+a gain of `WORTH` is ruled out: a wrong "drop" costs a few percent, a wrong "keep" memory too. Two ways that are alike
+to within what no repetition tells apart are not asked for ever: either will do, and then it is without the drafter.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ TOLERANCE = 0.02
 """Lengths nearer to each other than this, as a logarithm of time, are alike."""
 CELL_TOLERANCE = 0.05
 """The same for one kind of work, which is asked a ninth as often."""
+WORTH = 0.03
+"""A gain, as a logarithm, that is worth finding, and a drafter's memory."""
+CELL_VISITS = 8
+"""So often a cell is visited for its own sake, once all work together is clear: what a kind of work's own answer
+could still change is not worth the minutes."""
 DROP = 0.995
 """Confidence, of one side, with which a length is left out."""
 KEEP = 0.9995
@@ -37,6 +43,8 @@ SHOWN = 0.982
 of the machine make errors more uneven than noise does."""
 FLOOR = 0.004
 """What no repetition averages out, as a logarithm: where a process's memory happens to lie."""
+NEAR_FLOOR = 1.25
+"""An error of so many times what repetition cannot undercut is as small as it gets."""
 RESTART = 0.012
 """Standard deviation of what a start brings with it, where each length is a process of its own."""
 CUT = 2.5
@@ -136,7 +144,8 @@ class Race:
     def wanted(self, cell: str) -> tuple[int, ...]:
         """The lengths that are worth asking there once more; none where all is clear."""
         place = self.cells.index(cell)
-        here = self._in_question([place], CELL_TOLERANCE) if self._counts[place].any() else frozenset[int]()
+        visited = 0 < len(self._blocks[place]) < CELL_VISITS
+        here = self._in_question([place], CELL_TOLERANCE) if visited else frozenset[int]()
         asked = here | self._everywhere
         if not asked and not self._counts[place].any():
             return self.lengths
@@ -169,7 +178,8 @@ class Race:
         """What is proven of the best length against plain decoding."""
         if difference + self._z(KEEP) * error < 0:
             return "keep"
-        return "drop" if difference - self._z(DROP) * error > -tolerance else "unclear"
+        ruled_out = difference - self._z(DROP) * error > -max(tolerance, WORTH)
+        return "drop" if ruled_out or error < NEAR_FLOOR * 2**0.5 * FLOOR else "unclear"
 
     # ---- What came of it
 

@@ -27,8 +27,11 @@ FEWEST_TOKENS, MOST_TOKENS = 24, 192
 """Of an answer that is measured."""
 TELLING_TOKENS = 16
 """Of an answer, from which on its speed means something: several may come at once."""
-READING_S = 60.0
-"""Longest that reading the text in front of deep prompts may take; else it is shorter."""
+READING_S, READING_AGAIN_S = 60.0, 15.0
+"""Longest that reading the text in front of deep prompts may take, once or with each start; else it is shorter."""
+PASSES_WANTED, FEWEST_LENGTHS = 2, 3
+"""Where each length is a start, so many rounds through all lengths must fit into the time, or there are fewer lengths:
+what was asked once proves little."""
 LEAST_DEPTH = 256
 VISIT_ORDER = (0, 3, 1, 5, 2, 4, 6, 8, 7)
 """Where each length is a start of its own: the most telling ones first."""
@@ -145,7 +148,7 @@ def plan_for(opener: Opener, *, quick: bool, drafter: bool = True, seconds: floa
         depth_tokens=0 if quick else min(4096, opener.context_tokens // 2),
         passes=8 if quick else 100,
         seconds=seconds or (45.0 if quick else 900.0),
-        answer_s=1.0 if quick else 2.0,
+        answer_s=2.0 if opener.per_request and not quick else 1.0,
         quick=quick,
     )
 
@@ -170,6 +173,8 @@ class Trial:
         self.race = Race(plan.lengths if PLAIN in plan.lengths else (PLAIN, *plan.lengths), ())
         self._random = random.Random(seed)  # noqa: S311 - an order, no secret
         self._begun = 0.0
+        self._starting = 0.0
+        """Seconds that starts took which do not count."""
 
     # ---- Asking
 
@@ -213,7 +218,10 @@ class Trial:
         for number in range(self.plan.passes):
             times: dict[str, dict[int, float]] = {}
             # There and back again: what drifts from visit to visit cancels.
-            for length in order if number % 2 == 0 else order[::-1]:
+            for visited, length in enumerate(order if number % 2 == 0 else order[::-1]):
+                if number == 0 and visited >= max(FEWEST_LENGTHS, self._fitting(visited)):
+                    order = order[:visited]
+                    break
                 yield from self._visit(opener, length, number, times)
                 if self._late:
                     break
@@ -221,6 +229,11 @@ class Trial:
                 yield self._noted(cell, found)
             if self._late or not times or self.race.settled:
                 return
+
+    def _fitting(self, visited: int) -> int:
+        """Lengths for which there is time enough, by what the ones visited so far took, their starts included."""
+        each = (time.monotonic() - self._begun + self._starting) / max(1, visited)
+        return int(self.plan.seconds / (PASSES_WANTED * max(each, 1e-3)))
 
     def _visit(self, opener: Opener, length: int, number: int, times: dict[str, dict[int, float]]) -> Iterator[Event]:
         """One start, asked all for which its length is still in question."""
@@ -233,7 +246,8 @@ class Trial:
         with opener.open(length) as session:
             if number == 0:
                 # Some servers take minutes to start: time would be up before there is anything to compare.
-                self._begun += time.monotonic() - begun
+                starting = time.monotonic() - begun
+                self._begun, self._starting = self._begun + starting, self._starting + starting
             if first:
                 yield from self._prepare(session, opener, length)
                 cells = list(self.race.cells)
@@ -258,7 +272,8 @@ class Trial:
         self.tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, int(usual.tokens_per_s * self.plan.answer_s)))
         rate = usual.read_tokens / max(usual.first_s, 1e-3)
         room = opener.context_tokens - self.tokens - LEAST_DEPTH
-        depth = min(self.plan.depth_tokens, room, int(rate * READING_S))
+        reading_s = READING_S if opener.per_request else READING_AGAIN_S
+        depth = min(self.plan.depth_tokens, room, int(rate * reading_s))
         found = {prompt.cell: prompts.prompts(kind) for kind in kinds for prompt in prompts.prompts(kind)}
         if depth >= LEAST_DEPTH:
             deep = {kind.kind: prompts.prompts(kind, depth_tokens=depth) for kind in kinds}

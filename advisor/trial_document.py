@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from advisor import __version__
-from advisor.decision import DROP, KEEP, TOLERANCE, Decision, Standing, Verdict
+from advisor.decision import DROP, KEEP, TOLERANCE, WORTH, Decision, Standing, Verdict
 from advisor.machine import Machine
 from advisor.measurements import FileId, Measurement, build_of, drivers, fingerprint, hardware, identify, now
 from advisor.report import Bytes, Count, Part, Rate
@@ -80,11 +80,13 @@ class KindPart(Part, frozen=True, kw_only=True):
 
 class RulePart(Part, frozen=True, kw_only=True):
     """How it was decided: a length is left out at `drop_confidence`, the drafter kept at `keep_confidence` (both of one
-    side); lengths within `tolerance` of each other are alike."""
+    side), and dropped where a gain of `worth` is ruled out; lengths within `tolerance` of each other are alike. Both
+    are logarithms."""
 
     drop_confidence: float
     keep_confidence: float
     tolerance: float
+    worth: float
 
 
 class TrialDocument(Part, frozen=True, kw_only=True):
@@ -154,7 +156,7 @@ def document(trial: Trial, subject: Subject) -> TrialDocument:
         answers=len(trial.samples),
         seconds=round(trial.samples[-1].elapsed_s, 1) if trial.samples else 0.0,
         noise=round(trial.race.noise, 4),
-        rule=RulePart(drop_confidence=DROP, keep_confidence=KEEP, tolerance=TOLERANCE),
+        rule=RulePart(drop_confidence=DROP, keep_confidence=KEEP, tolerance=TOLERANCE, worth=WORTH),
         overall=_part(trial, None, overall, trial.samples) if overall else None,
         kinds=tuple(_kinds(trial)),
         warnings=tuple(_warnings(trial)),

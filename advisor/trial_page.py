@@ -16,6 +16,7 @@ from advisor.units import format_bytes
 
 SHORT = 1024
 """Tokens of a prompt with no long text before it, at most."""
+EITHER = "no difference worth finding: plain decoding"
 VERDICTS = {"keep": "keep the drafter", "drop": "drop the drafter", "unclear": "nothing is proven: plain decoding"}
 
 
@@ -50,7 +51,8 @@ def verdict_line(part: KindPart) -> str:
     if part.verdict != "keep":
         one = best(part)
         against = f"; at best {times(one)}" if one else ""
-        return f"{VERDICTS[part.verdict]}{against}"
+        alike = part.verdict == "drop" and one is not None and one.high > 1
+        return f"{EITHER if alike else VERDICTS[part.verdict]}{against}"
     length = "a length that adapts" if part.draft_tokens < 0 else tokens(part.draft_tokens)
     return f"{VERDICTS['keep']}, {length} at a time: {part.gain:.2f} times as fast ({part.low:.2f} to {part.high:.2f})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -87,6 +88,30 @@ def test_a_drafter_that_is_always_right_is_kept_and_long() -> None:
     found, _ = run(one)
     assert (found.verdict, found.length) == ("keep", 8)
     assert found.low <= math.exp(one.overall(0) - one.overall(8)) <= found.high
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.008, 0.015, 0.025])
+def test_two_ways_that_are_nearly_alike_are_not_asked_for_ever(gain: float) -> None:
+    """Which of them is ahead by a percent could never be proven; that nothing more is to be gained is soon."""
+    chance = random.Random(1)
+    race = Race((0, 1, 3), KINDS)
+    seconds, asked = {0: 1.0, 1: 1 - gain, 3: 1.1}, 0
+    for _ in range(200):
+        for kind in KINDS:
+            if wanted := race.wanted(kind):
+                race.note(kind, {length: seconds[length] * math.exp(chance.gauss(0, 0.03)) for length in wanted})
+                asked += len(wanted)
+        race.look()
+        if race.settled:
+            break
+    print(f"{gain:.1%}: {asked} answers")
+    assert race.settled
+    assert asked < 600
+    found = race.decide()
+    assert found.verdict == ("drop" if gain < 0.02 else found.verdict) != "unclear"
+    known = next(each for each in found.standings if each.length == 1)
+    assert known.low <= 1 / (1 - gain) <= known.high
+    assert known.high < 1.05, "what might still be gained is little"
 
 
 def test_each_kind_of_work_may_have_its_own_length() -> None:
