@@ -108,7 +108,7 @@ def test_two_ways_that_are_nearly_alike_are_not_asked_for_ever(gain: float) -> N
     assert race.settled
     assert asked < 600
     found = race.decide()
-    assert found.verdict == ("drop" if gain < 0.02 else found.verdict) != "unclear"
+    assert found.verdict in (("drop",) if gain < 0.01 else ("drop", "keep"))
     known = next(each for each in found.standings if each.length == 1)
     assert known.low <= 1 / (1 - gain) <= known.high
     assert known.high < 1.05, "what might still be gained is little"

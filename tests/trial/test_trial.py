@@ -25,7 +25,8 @@ from advisor.order import Order
 from advisor.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
 from advisor.trial_document import BUSY, KindPart, LengthPart
 from advisor.trial_sessions import Own
-from backends.base import load
+from backends.base import UNWATCHED, Endpoint, LaunchPlan, Watch, load
+from backends.native import Native
 from tests.engine.random_pair import Pair
 from tests.launch.conftest import advisor, ask
 from tests.trial import pairs
@@ -215,6 +216,35 @@ def test_a_session_that_says_nothing_any_more_has_failed(state: Path, monkeypatc
     psutil.Process(sessions.living()[0].pid).suspend()
     with pytest.raises(RuntimeFailed, match="said nothing for"):
         list(events)
+    assert sessions.everything() == []
+
+
+class Hanging(Native):
+    """Loads for ever: as far as `reach`, and no further."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.reach, self.told, self.ended = reach, 0, False
+
+    def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
+        try:
+            while True:
+                self.told += 1
+                watch.progress("loading demo.gguf", min(self.told, self.reach), 100)
+                time.sleep(0.01)
+        finally:
+            self.ended = True
+
+
+def test_a_start_that_hangs_ends_the_trial(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_sessions, "SILENCE_S", 0.5)
+    backend = Hanging(reach=20)
+    opener = Own(backend, launching.configure(Order(model="demo", backend="native")))
+    trial = Trial(plan_for(opener, quick=True))
+    with pytest.raises(RuntimeFailed, match="came to a stand: loading"):
+        list(trial.run(opener))
+    assert backend.ended
+    assert backend.told > backend.reach, "while it gets on, it is waited for"
     assert sessions.everything() == []
 
 
