@@ -117,7 +117,8 @@ class Wizard(App[Argv]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember_theme(theme.name))
         self.push_screen(route.build("answer"))
-        self.look()
+        # Its first picture before anything else: whatever runs beside shares one interpreter with it.
+        self.screen.call_after_refresh(self.look)
         if self.complaint is not None:
             notify(self, self.complaint)
         self.heed_signals()

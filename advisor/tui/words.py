@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from advisor.commands.detect import SYSTEMS
 from advisor.machine import Cpu, Gpu, Machine
 from advisor.placement import in_words
 from advisor.report import Document, MemoryParts, RecommendationPart
@@ -44,6 +43,8 @@ def origin(machine: Machine, choice: Choice) -> str:
     """Where the picture of the machine is from."""
     if choice.spec is not None:
         return f"simulated: {choice.spec}"
+    from advisor.commands.detect import SYSTEMS  # noqa: PLC0415 - with all probes, and there is a picture before those
+
     place = {"wsl": ", in WSL", "container": ", in a container"}.get(machine.environment, "")
     changed = ", corrected by you" if choice.gpu is not None or choice.memory is not None else ""
     return f"{SYSTEMS.get(machine.os, machine.os)}{place}{changed}"

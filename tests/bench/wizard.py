@@ -22,21 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.recommend import environment
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import BARE, Terminal
 
 PICTURE_S, ANSWER_S = 0.5, 1.0
-BARE = """
-from textual.app import App
-from textual.widgets import Label
-
-class Bare(App):
-    BINDINGS = [("q", "quit", "Quit")]
-
-    def compose(self):
-        yield Label("One line")
-
-Bare().run()
-"""
 
 
 class Opened(NamedTuple):

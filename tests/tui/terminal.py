@@ -10,6 +10,20 @@ import time
 
 PATIENCE_S = 120.0
 
+BARE = """
+from textual.app import App
+from textual.widgets import Label
+
+class Bare(App):
+    BINDINGS = [("q", "quit", "Quit")]
+
+    def compose(self):
+        yield Label("One line")
+
+Bare().run()
+"""
+"""The least that Textual can show."""
+
 
 class Terminal:
     """`python ARGV` in a terminal of 120 x 36. Needs Unix."""

@@ -36,6 +36,8 @@ def _stays(monkeypatch: pytest.MonkeyPatch) -> None:
         """In place of leaving."""
 
     monkeypatch.setattr(Wizard, "action_quit", quiet)
+    # Nor does it heed whoever ends the tests, which could not end them then.
+    monkeypatch.setattr(Wizard, "heed_signals", lambda self: None)
     monkeypatch.setattr(Wizard, "exit", lambda self, *_args, **_more: None)
     monkeypatch.setattr(Wizard, "deliver_screenshot", lambda self, *_args, **_more: None)
 

@@ -14,11 +14,13 @@ from typing import IO
 
 import pytest
 
-from tests.tui.terminal import PATIENCE_S, Terminal
+from tests.tui.terminal import BARE, PATIENCE_S, Terminal
 
 pytest.importorskip("pty", reason="a pseudo-terminal needs Unix")
 
 WIZARD = ("-m", "advisor")
+RATIO = 5.0
+"""How many times as long as Textual's least the first picture may take; `python -m tests.bench.wizard` finds two."""
 
 
 @pytest.fixture
@@ -39,6 +41,24 @@ def test_it_opens_on_the_answer_and_leaves_the_terminal_as_it_was(
     assert b"Traceback" not in terminal.written
     with capsys.disabled():
         print(f"\nwizard: first paint after {first:.2f} s, the answer after {answered:.2f} s")
+
+
+def test_the_first_picture_takes_little_longer_than_the_least_that_textual_can_show(home: dict[str, str]) -> None:
+    """Whatever else this machine does slows both; the quickest of some turns is compared."""
+
+    def painted(wanted: bytes, *argv: str) -> float:
+        terminal = Terminal(*argv, **home)
+        seconds = terminal.until(wanted)
+        terminal.press(b"q")
+        assert terminal.end() == 0
+        return seconds
+
+    ours = least = float("inf")
+    for _ in range(5):
+        ours, least = min(ours, painted(b"This machine", *WIZARD)), min(least, painted(b"One line", "-c", BARE))
+        if ours < RATIO * least:
+            return
+    pytest.fail(f"{ours:.2f} s against {least:.2f} s")
 
 
 def test_settings_that_are_broken_are_said_and_it_opens(home: dict[str, str]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.estimate_page import GLYPHS
 from advisor.placement import in_words
 from advisor.terminal import lengths
 from advisor.tui.widgets.drawn import LABEL, Drawn
@@ -51,7 +50,7 @@ def drawn(room: Room, width: int) -> list[Content]:
     parts = [*room.parts, ("free", room.free)]
     bar = Content.assemble(
         *(
-            (GLYPHS[name][0] * length, COLOURS[name])
+            (glyph(name) * length, COLOURS[name])
             for (name, _), length in zip(parts, lengths([size for _, size in parts], space), strict=True)
         )
     )
@@ -59,12 +58,19 @@ def drawn(room: Room, width: int) -> list[Content]:
     return [first, *legend(parts, width - LABEL, " " * LABEL)]
 
 
+def glyph(part: str) -> str:
+    """The same as in `advisor estimate`."""
+    from advisor.estimate_page import GLYPHS  # noqa: PLC0415 - with what reads files; the first picture has no bar
+
+    return GLYPHS[part][0]
+
+
 def legend(parts: Sequence[tuple[str, int]], width: int, indent: str) -> list[Content]:
     """The parts in words; lines break between them only."""
     lines: list[list[Content]] = [[]]
     used = 0
     for name, size in parts:
-        entry = Content.assemble((GLYPHS[name][0], COLOURS[name]), f" {name} {in_words(size)}")
+        entry = Content.assemble((glyph(name), COLOURS[name]), f" {name} {in_words(size)}")
         if used and used + entry.cell_length > width:
             lines.append([])
             used = 0
