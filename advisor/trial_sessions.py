@@ -29,13 +29,13 @@ class Patience:
     """Watches a start, which `launch` leaves to whoever sits before it: ends one that gets no further."""
 
     def __init__(self) -> None:
-        self._most = -1
+        self._reached = ("", -1)
         self._since = time.monotonic()
 
     def __call__(self, what: str, done: int, size: int | None) -> None:  # noqa: ARG002 - `Progress`
         """Raises: RuntimeFailed: nothing more has been read for `SILENCE_S`."""
-        if done > self._most:
-            self._most, self._since = done, time.monotonic()
+        if what != self._reached[0] or done > self._reached[1]:
+            self._reached, self._since = (what, done), time.monotonic()
         elif time.monotonic() - self._since > SILENCE_S:
             raise RuntimeFailed(
                 f"starting came to a stand: {what}, nothing more in {SILENCE_S:.0f} s",
