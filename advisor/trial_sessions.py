@@ -23,6 +23,8 @@ AUTO = "auto"
 SILENCE_S = 300.0
 """Longest that a session may say nothing, five times as long as reading the longest prompt should take; and that one
 that starts may get no further."""
+START_S = 1800.0
+"""Longest that a start may take at all: some runtimes compile for many minutes, and say nothing but how long."""
 
 
 class Patience:
@@ -30,15 +32,16 @@ class Patience:
 
     def __init__(self) -> None:
         self._reached = ("", -1)
-        self._since = time.monotonic()
+        self._begun = self._since = time.monotonic()
 
     def __call__(self, what: str, done: int, size: int | None) -> None:  # noqa: ARG002 - `Progress`
-        """Raises: RuntimeFailed: nothing more has been read for `SILENCE_S`."""
+        """Raises: RuntimeFailed: nothing more has been read for `SILENCE_S`, or `START_S` are over."""
+        now = time.monotonic()
         if what != self._reached[0] or done > self._reached[1]:
-            self._reached, self._since = (what, done), time.monotonic()
-        elif time.monotonic() - self._since > SILENCE_S:
+            self._reached, self._since = (what, done), now
+        if now - self._since > SILENCE_S or now - self._begun > START_S:
             raise RuntimeFailed(
-                f"starting came to a stand: {what}, nothing more in {SILENCE_S:.0f} s",
+                f"starting came to a stand: {what}, {now - self._begun:.0f} s after it began",
                 hint="`advisor doctor` looks why",
             )
 

@@ -236,15 +236,19 @@ class Hanging(Native):
             self.ended = True
 
 
-def test_a_start_that_hangs_ends_the_trial(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_sessions, "SILENCE_S", 0.5)
-    backend = Hanging(reach=20)
+@pytest.mark.parametrize(("bound", "reach"), [("SILENCE_S", 20), ("START_S", 10**9)])
+def test_a_start_that_hangs_ends_the_trial(
+    bound: str, reach: int, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it gets no further, or only counts the seconds."""
+    monkeypatch.setattr(trial_sessions, bound, 0.5)
+    backend = Hanging(reach)
     opener = Own(backend, launching.configure(Order(model="demo", backend="native")))
     trial = Trial(plan_for(opener, quick=True))
-    with pytest.raises(RuntimeFailed, match="came to a stand: loading"):
+    with pytest.raises(RuntimeFailed, match="came to a stand: loading demo"):
         list(trial.run(opener))
     assert backend.ended
-    assert backend.told > backend.reach, "while it gets on, it is waited for"
+    assert backend.told > min(backend.reach, 20), "while it gets on, it is waited for"
     assert sessions.everything() == []
 
 
