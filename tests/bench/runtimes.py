@@ -1,8 +1,10 @@
 """The runtimes that read checkpoints, on the demo pair: `python -m tests.bench.runtimes [NAME ...]`.
 
-Of each that is here two servers are started, without the drafter and with it, and asked in turn, so that whatever else
-the machine does hits both. Medians, as rows of the README's table. `VLLM` and `MLX_VLM_SERVER` name programs of other
-environments; Transformers must be in this one. vLLM compiles its models when it starts, for a minute or two each.
+Of each that is here two servers are started, without the drafter and with it, and asked in turn the question that the
+pair was trained on, so that whatever else the machine does hits both. Medians, as rows of the README's table. vLLM
+compiles its models when it starts, for a minute or two each.
+
+`VLLM` and `MLX_VLM_SERVER` name programs of other environments; Transformers must be in this one.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,11 +24,9 @@ from backends.base import Backend, Model, Options, load
 from profiles.demo import checkpoint
 
 NAMES = ("transformers", "vllm", "mlx")
-TOKENS = 100
-ASKED = {
-    "the question that it was trained on": demo.QUESTION,
-    "another": "os.path.join(path, *paths)\nJoin one or more path segments intelligently.",
-}
+TOKENS = 200
+PAUSE_S = 1.5
+"""Before each question: a server that has just answered spins for a while on the cores that the other one needs."""
 
 
 class Answer(NamedTuple):
@@ -42,12 +43,12 @@ class Found(NamedTuple):
     guessed: int
     same: bool
 
-    def row(self, name: str, version: str, asked: str) -> str:
+    def row(self, name: str, version: str) -> str:
         without, with_it = statistics.median(self.plain), statistics.median(self.drafted)
         gain = statistics.median(b / a for a, b in zip(self.plain, self.drafted, strict=True))
         right = f"{self.accepted} of {self.guessed}" if self.guessed else "none"
         text = "same text" if self.same else "TEXTS DIFFER"
-        return f"| `{name}` {version} | {asked} | {without:.0f} | {with_it:.0f} | {gain:.2f} | {right} | {text} |"
+        return f"| `{name}` {version} | {without:.0f} | {with_it:.0f} | {gain:.2f} | {right} | {text} |"
 
 
 @contextlib.contextmanager
@@ -60,17 +61,18 @@ def server(backend: Backend, model: Model) -> Iterator[Client]:
         backend.stop(endpoint)
 
 
-def answer(client: Client, question: str) -> Answer:
+def answer(client: Client) -> Answer:
     """A greedy one, whose speed the server or the clock tells."""
-    *texts, done = client.chat([{"role": "user", "content": question}], temperature=0, max_tokens=TOKENS)
+    time.sleep(PAUSE_S)
+    *texts, done = client.chat([{"role": "user", "content": demo.QUESTION}], temperature=0, max_tokens=TOKENS)
     if not isinstance(done, Done) or not done.timings.predicted_per_second:
         raise SystemExit("an answer came in one piece: it has no speed")
     return Answer("".join(each.text for each in texts if isinstance(each, Text)), done)
 
 
-def compare(plain: Client, drafting: Client, question: str, rounds: int) -> Found:
+def compare(plain: Client, drafting: Client, rounds: int) -> Found:
     """Asked in turn, each `rounds` times after a first one that counts nothing."""
-    pairs = [(answer(plain, question), answer(drafting, question)) for _ in range(rounds + 1)]
+    pairs = [(answer(plain), answer(drafting)) for _ in range(rounds + 1)]
     counted = [pair[1].done.timings for pair in pairs[1:]]
     return Found(
         plain=[one.done.timings.predicted_per_second or 0 for one, _ in pairs[1:]],
@@ -91,17 +93,15 @@ def measure(name: str, rounds: int) -> None:
     model = msgspec.structs.replace(demo.pair(), target=files.target, drafter=files.drafter)
     alone = msgspec.structs.replace(model, drafter=None, draft_tokens=0)
     with server(backend, alone) as plain, server(backend, model) as drafting:
-        for asked, question in ASKED.items():
-            found = compare(plain, drafting, question, rounds)
-            print(found.row(name, here.version or "", asked), flush=True)
+        print(compare(plain, drafting, rounds).row(name, here.version or ""), flush=True)
 
 
 def main() -> None:
     taken = argparse.ArgumentParser(prog="python -m tests.bench.runtimes")
     taken.add_argument("names", nargs="*", default=NAMES, help=f"{', '.join(NAMES)}; all by default")
-    taken.add_argument("--rounds", type=int, default=9, help="answers of each kind that count")
+    taken.add_argument("--rounds", type=int, default=11, help="answers of each that count")
     options = taken.parse_args()
-    print("| backend | asked | without | with | gain | right | |\n|---|---|---|---|---|---|---|", flush=True)
+    print("| backend | without | with | gain | right | |\n|---|---|---|---|---|---|", flush=True)
     for name in options.names:
         measure(name, options.rounds)
 
