@@ -65,7 +65,7 @@ def overruled(pick: Candidate, picks: list[Candidate], advice: Advice) -> str:
         return "that does not run well enough here"
     if rival.quality > pick.quality:
         return f"that would run at {rival.speed.decode:.0f} tok/s here"
-    return f"that would have {100 * rival.quality / pick.quality:.0f} % of the quality"
+    return f"that would have {100 * rival.quality / pick.quality:.0f}% of the quality"
 
 
 def short_name(pick: Candidate) -> str:
@@ -85,7 +85,7 @@ def compared(pick: Candidate, picks: list[Candidate], terms: Terms) -> str:
 
 def relation(one: Candidate, other: Candidate) -> str:
     quality, times = 100 * one.quality / other.quality, one.speed.decode / other.speed.decode
-    return f"{quality:.0f} % of the quality and {times:.1f}x the speed of"
+    return f"{quality:.0f}% of the quality and {times:.1f}x the speed of"
 
 
 def placement_in_words(pick: Candidate) -> str:

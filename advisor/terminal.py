@@ -274,7 +274,7 @@ def legend(parts: list[Slice], *, unicode: bool) -> Text:
 
 def runners_up(others: Iterable[RecommendationPart]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("Would run too", no_wrap=True)
+    table.add_column("Would also run", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("file", no_wrap=True)
     table.add_column("tok/s", justify="right", no_wrap=True)
@@ -305,7 +305,7 @@ def one_per_model(rejected: Iterable[RejectedPart], shown: set[str]) -> Iterator
 
 def rejections(rejected: Iterable[RejectedPart]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("Would not", no_wrap=True)
+    table.add_column("Left out", no_wrap=True)
     table.add_column("because")
     for entry in rejected:
         table.add_row(entry.model, entry.reason)

@@ -51,11 +51,11 @@ def qat_or_ptq(pick: Candidate, same: Sequence[Candidate]) -> str:
     rival = max(rounded, key=lambda quant: quant.quality)
     running = next((one for one in same if one.quant is rival), None)
     said = (
-        f"QAT keeps {100 * pick.quant.quality:.1f} % of the quality in {format_file_size(pick.quant.bytes)}, "
-        f"{rival.name} {100 * rival.quality:.1f} % in {format_file_size(rival.bytes)}"
+        f"QAT keeps {100 * pick.quant.quality:.1f}% of the quality in {format_file_size(pick.quant.bytes)}, "
+        f"{rival.name} {100 * rival.quality:.1f}% in {format_file_size(rival.bytes)}"
     )
     if running is None:
-        return f"{said}, which is too large here"
+        return f"{said}, which is too large or too slow here"
     return f"{said} at {speed(running.speed.decode)}"
 
 
@@ -96,4 +96,4 @@ def speed(rate: float) -> str:
 
 
 def gain(better: float, worse: float) -> str:
-    return f"{100 * (better / worse - 1):.1f} %"
+    return f"{100 * (better / worse - 1):.1f}%"

@@ -44,14 +44,14 @@ MACS = (
     Rung("M3 Ultra 96GB", "a Mac like the M3 Ultra 96GB"),
 )
 PROCESSORS = (
-    Rung("cpu, 16GB", "a PC with 16 GiB of memory"),
-    Rung("cpu, 32GB", "a PC with 32 GiB of memory"),
+    Rung("cpu, 16GB", "a PC with 8 cores and 16 GiB of memory"),
+    Rung("cpu, 32GB", "a PC with 8 cores and 32 GiB of memory"),
 )
 """From the cheapest up. Prices move, their order hardly does."""
 
 
 class NextStep(Record, frozen=True, kw_only=True):
-    """What the better model would be, on what, and how much better. `quality_gain`: 1.05 is 5 % better."""
+    """What the better model would be, on what, and how much better. `quality_gain`: 1.05 is 5% better."""
 
     model: str
     name: str
@@ -101,7 +101,7 @@ def step(found: Candidate, pick: Candidate, hardware: str) -> NextStep:
         hardware=hardware,
         quality_gain=gain,
         decode_tokens_per_s=found.speed.decode,
-        reason=f"{found.model.name}, {100 * (gain - 1):.0f} % better at about {found.speed.decode:.0f} tok/s, "
+        reason=f"{found.model.name}, {100 * (gain - 1):.0f}% better at about {found.speed.decode:.0f} tok/s, "
         f"takes {hardware}",
     )
 

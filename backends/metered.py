@@ -194,7 +194,7 @@ class Metered(Served):
             return Verdict(active=None, reason=f"whether it drafts is unknown: {found.unknown}")
         if not found.drafted:
             return None
-        right = f"{found.accepted / found.drafted:.0%}".replace("%", " %")
+        right = f"{found.accepted / found.drafted:.0%}"
         return Verdict(active=True, reason=f"{right} of {found.drafted:,} drafts were right since the server started")
 
 

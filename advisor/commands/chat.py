@@ -320,10 +320,10 @@ def live_words(piece: Text, pace: float) -> str:
 
 
 def timings_words(timings: Timings) -> str:
-    """`64 tokens, 41.2 tokens/s, 71 % accepted`."""
+    """`64 tokens, 41.2 tokens/s, 71% accepted`."""
     words = [f"{timings.predicted_n or 0} tokens"]
     if timings.predicted_per_second:
         words.append(f"{timings.predicted_per_second:,.1f} tokens/s")
     if timings.draft_n:
-        words.append(f"{(timings.draft_n_accepted or 0) / timings.draft_n:.0%} accepted".replace("%", " %"))
+        words.append(f"{(timings.draft_n_accepted or 0) / timings.draft_n:.0%} accepted")
     return ", ".join(words)

@@ -380,16 +380,14 @@ def memory_words(used: int, expected: int | None) -> str:
 
 
 def drafter_words(proof: Proof) -> str:
-    """Whether the drafter works, in words: `active, 71 % accepted, 2.1 tokens a step`."""
+    """Whether the drafter works, in words: `active, 71% accepted, 2.1 tokens a step`."""
     if proof.active is None:
         return f"attached; {proof.reason}"
     if proof.active and proof.acceptance is None:
         return f"active: {proof.reason}"
     if not proof.active:
         return f"off, because {proof.reason}" if proof.reason else "off"
-    return f"active, {proof.acceptance or 0:.0%} accepted, {proof.tokens_per_step or 1:.1f} tokens a step".replace(
-        "%", " %"
-    )
+    return f"active, {proof.acceptance or 0:.0%} accepted, {proof.tokens_per_step or 1:.1f} tokens a step"
 
 
 def _show_plan(setup: Setup, *, as_json: bool) -> None:

@@ -59,7 +59,7 @@ def say(text: str, *, end: str = "\n") -> None:
 
 
 def follow(process: subprocess.Popen[str], log: Path) -> None:
-    """Add the build's output to `log` and show one line of progress: in place on a terminal, else every 10 %."""
+    """Add the build's output to `log` and show one line of progress: in place on a terminal, else every 10%."""
     began, shown = time.monotonic(), -1
     assert process.stdout is not None  # noqa: S101 - opened with a pipe below
     with log.open("a") as file:
@@ -69,7 +69,7 @@ def follow(process: subprocess.Popen[str], log: Path) -> None:
             if not step:
                 continue
             percent = 100 * int(step[1]) // max(1, int(step[2]))
-            text = f"  {percent:3d} %  {int(time.monotonic() - began)} s"
+            text = f"  {percent:3d}%  {int(time.monotonic() - began)} s"
             if sys.stderr.isatty():
                 say(text, end="\r")
             elif percent // 10 > shown:

@@ -100,5 +100,5 @@ def test_a_step_that_fails_shows_its_end(tmp_path: Path, capfd: pytest.CaptureFi
     with pytest.raises(SystemExit, match="compiler"):
         llama_server.run(["sh", "-c", "echo '[1/2] compiling'; echo missing.h >&2; exit 3"], log)
     assert log.read_text() == "[1/2] compiling\nmissing.h\n"
-    assert "50 %" in (said := capfd.readouterr().err)
+    assert "50%" in (said := capfd.readouterr().err)
     assert "missing.h" in said

@@ -89,7 +89,7 @@ def test_the_conversation_goes_on_without_its_thoughts(capsys: pytest.CaptureFix
     ]
     shown = capsys.readouterr()
     assert shown.out == "42\n43\n"
-    assert "hm" in shown.err and "(64 tokens, 41.2 tokens/s, 70 % accepted)" in shown.err
+    assert "hm" in shown.err and "(64 tokens, 41.2 tokens/s, 70% accepted)" in shown.err
 
 
 def test_sampling_is_gemmas_own_unless_told() -> None:
@@ -186,7 +186,7 @@ def test_the_row_at_the_bottom_counts_where_the_server_does_not() -> None:
     assert live_words(piece, 0.0) == "answering (ctrl-c stops)"
     assert live_words(Text(text="x", thought=True), 41.3) == "thinking, about 41 tokens/s (ctrl-c stops)"
     assert live_words(msgspec.structs.replace(piece, timings=DONE.timings), 1.0) == (
-        "answering, 64 tokens, 41.2 tokens/s, 70 % accepted (ctrl-c stops)"
+        "answering, 64 tokens, 41.2 tokens/s, 70% accepted (ctrl-c stops)"
     )
 
 

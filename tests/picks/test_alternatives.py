@@ -57,7 +57,7 @@ class TestTrades:
 
     def test_qat_or_ptq(self) -> None:
         said = " ".join(ask("RTX 4060 Ti 16GB, 32GB").trades)
-        assert "QAT keeps 97.5 % of the quality in 14.2 GB" in said
+        assert "QAT keeps 97.5% of the quality in 14.2 GB" in said
         assert "UD-Q4_K_M" in said
 
     def test_all_on_the_gpu_or_experts_beside_it(self) -> None:

@@ -68,7 +68,7 @@ def test_it_runs_and_says_what_was_proven() -> None:
         await pilot.pause(0.2)
         shown = text(app)
         assert "It runs: 26b" in shown
-        assert "active, 69 % accepted" in shown
+        assert "active, 69% accepted" in shown
         assert "38.0 expected" in shown
         assert [one.status for one in sessions.everything()] == ["running"]
         app.action_end()
@@ -207,7 +207,7 @@ def test_cancelled_while_it_loads(how: str) -> None:
         await begun(app, pilot)
         await until(pilot, lambda: app.started is not None and app.started.loading is not None)
         await pilot.pause(0.15)
-        assert "36 %" in text(app)
+        assert "36%" in text(app)
         if how == "mouse":
             await pilot.click("#cancel")
         else:
@@ -300,7 +300,7 @@ def test_a_download_that_stalls_is_said_and_can_be_cancelled(hub: Hub, monkeypat
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         await begun(app, pilot)
         await until(pilot, lambda: "nothing has come for" in text(app) and "1.05 MB of 3.15 MB" in text(app))
-        assert "33 %" in text(app)
+        assert "33%" in text(app)
         await press(pilot, "x")
         await pilot.pause(0.2)
         assert "Stopping" in text(app)

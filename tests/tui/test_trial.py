@@ -58,7 +58,7 @@ def test_both_sides_are_asked_in_turn() -> None:
         await press(pilot, "x")
         await over(app, pilot)
         shown = text(app)
-        for word in ("Code", "Questions", "Story", "plain", "drafted", "86 %", "71 %", "55 %"):
+        for word in ("Code", "Questions", "Story", "plain", "drafted", "86%", "71%", "55%"):
             assert word in shown
         assert {one["draft_tokens"] for one in backend.asked} == {0, 3}
         await press(pilot, "enter")

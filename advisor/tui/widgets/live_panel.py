@@ -62,7 +62,7 @@ What the server counts: **speed** as the answer comes, how often the drafter's f
             lines.append(Content.styled(f"{rate(now.expected_rate)} tok/s predicted", "$foreground-muted"))
         lines += [
             Content(""),
-            title("Accepted", f"{now.accepted * 100:.0f} %" if now.accepted is not None else "", width),
+            title("Accepted", f"{now.accepted * 100:.0f}%" if now.accepted is not None else "", width),
         ]
         lines += shares(now.positions, width) or [Content.styled(no_drafts(now), "$foreground-muted")]
         if now.drafting:

@@ -14,7 +14,7 @@ SHORTEST, LONGEST, GAP = 4, 24, 2
 
 
 def shares(positions: Sequence[float], width: int) -> list[Content]:
-    """One line each: `1 ━━━━━━━━━━━━━─── 81 %`."""
+    """One line each: `1 ━━━━━━━━━━━━━─── 81%`."""
     space = max(4, width - FIGURE)
     lines = []
     for place, share in enumerate(positions[:MOST], start=1):
@@ -24,14 +24,14 @@ def shares(positions: Sequence[float], width: int) -> list[Content]:
                 (f"{place} ", "$foreground-muted"),
                 ("━" * full, "$success"),
                 ("─" * (space - full), "$foreground-disabled"),
-                f"{share * 100:>4.0f} %",
+                f"{share * 100:>5.0f}%",
             )
         )
     return lines
 
 
 def side_by_side(positions: Sequence[float], width: int) -> Content:
-    """In one line, as many as there is room for: `1 ━━━━─ 81 %   2 ━━━── 64 %`."""
+    """In one line, as many as there is room for: `1 ━━━━─ 81%   2 ━━━── 64%`."""
     shown = positions[: min(MOST, width // (SHORTEST + FIGURE + GAP))]
     if not shown:
         return Content("")
@@ -41,4 +41,4 @@ def side_by_side(positions: Sequence[float], width: int) -> Content:
 
 def in_a_line(positions: Sequence[float]) -> str:
     """`81 64 42 %`."""
-    return " ".join(f"{share * 100:.0f}" for share in positions[:MOST]) + " %" if positions else ""
+    return " ".join(f"{share * 100:.0f}" for share in positions[:MOST]) + "%" if positions else ""

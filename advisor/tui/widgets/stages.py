@@ -103,10 +103,10 @@ def files(now: Progress, width: int) -> list[Content]:
 
 
 def transferred(label: str, one: Transfer, width: int) -> Content:
-    """`Model  ━━━━━━━━────  4.2 GB of 14.2 GB  30 %  12.1 MB/s  13:20 left`."""
+    """`Model  ━━━━━━━━────  4.2 GB of 14.2 GB  30%  12.1 MB/s  13:20 left`."""
     size = one.size or 0
     share = min(1.0, one.done / size) if size else 0.0
-    figures = f"{format_file_size(one.done)} of {format_file_size(size)}  {share * 100:3.0f} %"
+    figures = f"{format_file_size(one.done)} of {format_file_size(size)}  {share * 100:3.0f}%"
     if one.bytes_per_s >= 1:
         figures += f"  {format_rate(int(one.bytes_per_s))}"
         figures += f"  {clock(one.seconds_left)} left" if one.seconds_left is not None else ""
