@@ -37,7 +37,8 @@ def shown(argv: list[str]) -> str:
         if not piece:
             break
         written += piece
-    os.waitpid(child, 0)
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit(f"{shlex.join(argv)} ended with {code}: no picture was written")
     return written.decode(errors="replace").replace("\r\n", "\n")
 
 
