@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 RUNTIME = "native"
 DEMO, DEMO_LAYERS = "demo", 15
-WIDE, LAYERS, PASSED = "two layers of 12b", 2, 318_504_960
+WIDE, LAYERS, PASSED = "two layers of 12b", 2, 495_452_160
 """What is timed, how many layers it has, and weights that each token of a prompt passes (`synthetic.passed`)."""
-WIDER, MORE_LAYERS, MORE_PASSED = "six layers of 12b", 6, 1_309_409_280
+WIDER, MORE_LAYERS, MORE_PASSED = "six layers of 12b", 6, 1_486_356_480
 ROWS, PROMPT = "rows", "prompt"
 """Kinds of a calibration's measurements."""
 CPU, GPU = "cpu", "gpu"

@@ -117,7 +117,7 @@ def asked(program: Path, pair: Pair, depths: Sequence[int]) -> dict[Key, float]:
         with servers.llama_server(program, pair, drafts, cores()) as server:
             server.ask("a", 4)
             for depth in depths:
-                told = server.ask("", ANSWER * 2, prompt=text(depth))
+                told = server.ask("", ANSWER * 2, prompt=text(depth), ignore_eos=True)
                 rounds = told["predicted_n"] - (told.get("draft_n_accepted") or 0) - 1
                 name = f"round of {drafts}" if drafts else "rows 1"
                 found["llama.cpp", name, depth] = rounds / (told["predicted_ms"] / 1000)
