@@ -10,13 +10,17 @@ import math
 import statistics
 from bisect import bisect_right
 
-MIXING, DRIFT = 0.15, 0.10
-"""How fast the cost of a row count follows what it was, and how fast the others follow: what changes costs while
-running is most often a neighbour that slows all of them."""
-STEP = 0.5
-"""Most that one measurement counts for, as a logarithm."""
+MIXING = 0.15
+"""How fast a value follows what is measured."""
+STEP = 0.3
+"""Most that one measurement differs, as a logarithm: a pause of the machine is no cost."""
+NOISE, COMMON = 0.01, 0.002
+"""Variances, of logarithms: of one measurement, and of what may have changed all costs alike since the one before. What
+changes costs while running is most often a neighbour, which slows all of them."""
+DOUBT, STALENESS = 0.01, 1e-5
+"""Most of a row count's own variance, and what each round adds in which it was not measured."""
 LAST = 3
-"""Measurements of a row count whose median counts, at first the least: a pause of the machine is no cost."""
+"""First measurements of a row count, of which the least counts."""
 WORTH_PADDING = 0.97
 """Rows are padded where the larger count costs at most this share."""
 
@@ -43,7 +47,10 @@ class Costs:
         """Seconds more where the round before had another number."""
         self.rows = 0
         """Of the round before."""
-        self._last = [[math.inf] * LAST for _ in range(most + 1)]
+        self.home = 0
+        """The rows that pay best in the long run; 0: none said."""
+        self._doubt = [DOUBT / LAST] * (most + 1)
+        """By rows: the variance of what this count costs beside the others."""
         self._changes: list[float] = []
 
     def of(self, rows: int) -> float:
@@ -51,16 +58,21 @@ class Costs:
         return self.seconds[rows] + (self.change if rows != self.rows else 0.0)
 
     def note(self, rows: int, seconds: float) -> None:
-        """A round of `rows` rows took so long; the change of the number, where it was one, is left out already."""
-        last = self._last[rows]
-        last[self.seen[rows] % LAST] = seconds
+        """A round of `rows` rows took so long; the change of the number, where it was one, is left out already.
+
+        What differs from what was believed is divided, as a Kalman filter would: a count not seen lately was believed
+        wrongly, one in steady use shows that all have changed.
+        """
         self.seen[rows] += 1
         if self.seen[rows] <= LAST:
-            self.seconds[rows] = min(last)
+            self.seconds[rows] = min(seconds, self.seconds[rows]) if self.seen[rows] > 1 else seconds
             self._fill()
             return
-        by = change(self.seconds[rows], sorted(last)[LAST // 2])
-        others, own = math.exp(DRIFT * by), math.exp((MIXING - DRIFT) * by)
+        by, doubt = change(self.seconds[rows], seconds), self._doubt
+        total = doubt[rows] + COMMON + NOISE
+        own, others = math.exp(by * doubt[rows] / total), math.exp(by * COMMON / total)
+        doubt[rows] *= 1 - doubt[rows] / total
+        self._doubt = [min(DOUBT, variance + STALENESS) for variance in doubt]
         self.seconds = [value * others for value in self.seconds]
         self.seconds[rows] *= own
         self.change *= others
@@ -93,8 +105,8 @@ class Costs:
     def table(self) -> list[float]:
         """Seconds by the number of guesses (one row less), padding used."""
         found = [seconds + self.change for seconds in self.seconds[1:]]
-        if self.rows:
-            found[self.rows - 1] -= self.change
+        for free in {self.rows, self.home} - {0}:
+            found[free - 1] -= self.change
         for guesses in range(self.most - 2, 0, -1):
             if found[guesses + 1] < found[guesses] * WORTH_PADDING:
                 found[guesses] = found[guesses + 1]

@@ -15,8 +15,8 @@ import numpy as np
 
 from advisor.errors import RuntimeFailed
 from backends.native.acceptance import NOTHING, Draft
-from backends.native.depth import Pace
 from backends.native.library import Batch, Context, Logits, Model
+from backends.native.pace import Pace
 from backends.native.sampling import Distribution, Sampler
 from backends.native.target import MAX_DRAFT, MICRO_BATCH, Target
 

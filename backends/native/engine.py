@@ -12,15 +12,18 @@ from advisor.errors import UsageError
 from advisor.probes.cpu import probe
 from advisor.probes.host import Local
 from backends.native.acceptance import NOTHING, Draft, verified
-from backends.native.depth import AUTO, Adaptive, Depth, Fixed
+from backends.native.depth import AUTO, Depth
 from backends.native.drafters import Drafter, Lookup, Mtp, NoDrafter, Place, Small
 from backends.native.library import ContextFull
+from backends.native.pace import Adaptive, Fixed
 from backends.native.sampling import GREEDY, Sampler, Sampling
 from backends.native.target import MAX_DRAFT, MICRO_BATCH, Target
 
 MEASURED = (1, 2, 4, 3, 6, 8, 5, 7, 12, 16)
 """Row counts whose cost is measured beforehand, the most useful first."""
 REPEATS = 3
+GUESSES = 2
+"""Drafted before each decode that is measured."""
 MEASURING = 0.5
 """Seconds after which no further count is measured beforehand."""
 
@@ -149,8 +152,15 @@ class Engine:
                     return
 
     def _measured(self, rows: int) -> float:
-        """Seconds of decoding `rows` rows and dropping them again."""
-        began, position = time.perf_counter(), self.target.length
+        """Seconds of decoding `rows` rows and dropping them again; drafted before where there is more than one."""
+        position = self.target.length
+        if rows > 1:
+            # As in a round: what the drafter reads displaces the target's weights from the processor's caches.
+            began = time.perf_counter()
+            drafted = self.drafter.draft(Place([*self.target.tokens, 0]), Fixed(GUESSES), Sampler(GREEDY, ()))
+            if drafted.tokens:
+                self.depth.stepped(GUESSES, time.perf_counter() - began)
+        began = time.perf_counter()
         self.target.step([0], rows)
         self.target.keep(position)
         return time.perf_counter() - began
@@ -258,7 +268,7 @@ class Engine:
         depth.look()
         count, gain = depth.repeated(match, most) if at else (0, 0.0)
         pace = depth.neural(most) if drafts else None
-        if pace is not None and (not count or depth.ahead(0, most, 1.0) >= gain):
+        if pace is not None and (not count or depth.ahead(0, most, 1.0)[1] >= gain):
             draft, match = self.drafter.draft(place, pace, sampler), 0
         elif count and self.backup is not None:
             draft, pace = self.backup.guessed(at, count), None

@@ -17,7 +17,8 @@ from collections.abc import Callable
 WINDOW = 8
 """Steps that are looked at together."""
 RAGGED = 2.0
-"""Mean over fastest of the last steps from which on fewer threads are tried."""
+"""Mean over fastest of the last steps from which on fewer threads are tried. The slowest is left out: it may
+have been a pause of the machine."""
 TRIAL = 4
 """Steps that must be known before a trial, and that it lasts; one that is far slower ends it at once."""
 HOLD, LONGEST_HOLD = 0.5, 30.0
@@ -35,7 +36,8 @@ class Threads:
     def __init__(self, cores: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = self.cores = cores
         self._clock = clock
-        self._rows = 0
+        self._rows = self._others = 0
+        """Of the steps that are looked at; steps of other sizes since a trial began."""
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._before: tuple[int, float] | None = None
         """During a trial: the count and the mean seconds to beat."""
@@ -44,10 +46,10 @@ class Threads:
     def record(self, rows: int, seconds: float) -> int:
         """Note that a step of `rows` rows took `seconds`; returns the count for the next."""
         if rows != self._rows:
-            if self._before:
+            self._others += 1
+            if self._before and self._others < TRIAL:
                 return self.count  # a step of another size says nothing in a trial
-            self._rows = rows
-            self._times.clear()
+            self._resize(rows)
         self._times.append(seconds)
         if self._before:
             self._judge(*self._before, seconds)
@@ -55,11 +57,20 @@ class Threads:
             self._consider()
         return self.count
 
+    def _resize(self, rows: int) -> None:
+        """Steps of another size from now on. A trial that they overtook is given up."""
+        if self._before:
+            self.count = self._before[0]
+            self._before = None
+        self._rows = rows
+        self._times.clear()
+
     def _consider(self) -> None:
         """Begin a trial: of fewer threads where steps are ragged, else of more where there are more."""
         if len(self._times) < TRIAL:
             return
-        if self.count > 1 and self._mean > RAGGED * min(self._times):
+        even = (sum(self._times) - max(self._times)) / (len(self._times) - 1)
+        if self.count > 1 and even > RAGGED * min(self._times):
             self._begin(self.count // 2)
         elif self.count < self.cores:
             self._begin(min(self.cores, 2 * self.count))
@@ -71,6 +82,7 @@ class Threads:
     def _begin(self, count: int) -> None:
         self._before = (self.count, self._mean)
         self.count = count
+        self._others = 0
         self._times.clear()
 
     def _judge(self, count: int, mean: float, seconds: float) -> None:

@@ -100,7 +100,8 @@ def precise(precise_pair: Pair) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def demo(demo_pair: Pair) -> Iterator[Engine]:
-    yield from engine(demo_pair)
+    """One thread: beside other programs, threads that wait for each other take many times as long."""
+    yield from engine(demo_pair, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from backends.native.acceptance import Draft
-from backends.native.depth import Pace
 from backends.native.drafters import Drafter, Place
 from backends.native.engine import Engine
+from backends.native.pace import Pace
 from backends.native.sampling import Sampler
 
 QUESTIONS = [

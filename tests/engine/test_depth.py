@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from backends.native.belief import Belief
 from backends.native.costs import Costs
-from backends.native.depth import Belief, Depth
+from backends.native.depth import Depth
 
 MOST = 15
 LINEAR = tuple(0.26 + 0.40 * rows for rows in range(17))
@@ -27,6 +28,8 @@ class Text(NamedTuple):
     knows: float = 0.5
     sure: float | None = None
     """How sure the drafter is whatever is true; None: as sure as it is right."""
+    places: tuple[float, ...] = ()
+    """Where it depends on the place in the draft: of each place."""
 
 
 class World:
@@ -93,13 +96,20 @@ class World:
         return (self.tokens - tokens) / (self.seconds - seconds)
 
 
-def fixed(costs: tuple[float, ...], step: float, right: float) -> list[float]:
-    """Tokens a second of each fixed length."""
-    speeds = []
-    for count in range(MOST + 1):
-        tokens = sum(right**n for n in range(count + 1))
+def fixed(costs: tuple[float, ...], step: float, right: float | tuple[float, ...]) -> list[float]:
+    """Tokens a second of each fixed length; `right`: share of right guesses, or those of all places."""
+    tokens = reached = 1.0
+    speeds = [1 / costs[1]]
+    for count, share in enumerate((right,) * MOST if isinstance(right, float) else right, 1):
+        reached *= share
+        tokens += reached
         speeds.append(tokens / (costs[count + 1] + count * step))
     return speeds
+
+
+def curve(*eight: float) -> tuple[float, ...]:
+    """Costs of up to eight rows, and as much again for each row beyond."""
+    return (0.0, *eight, *(eight[-1] + (eight[-1] - eight[0]) / 7 * more for more in range(1, 9)))
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -143,6 +153,53 @@ def test_a_task_that_changes(curve: str) -> None:
         assert speed > 0.93 * max(fixed(world.costs, 0.05, text.right)), text
 
 
+class Scripted(World):
+    """A text whose guesses are right as often as its list says, place by place, as they were for the demo pair."""
+
+    def guess(self, text: Text) -> tuple[bool, float]:
+        place = len(self.taken)
+        self.taken.append(place)
+        return super().guess(text._replace(right=text.places[place]))
+
+    def round(self, text: Text) -> None:
+        self.taken: list[int] = []
+        super().round(text)
+
+    def answer(self, text: Text, tokens: int = 96) -> float:
+        """Its speed, as a share of the best fixed length's."""
+        self.depth.begin()
+        before, since = self.tokens, self.seconds
+        while self.tokens < before + tokens:
+            self.round(text)
+        best = max(fixed(self.costs, self.step, text.places))
+        return (self.tokens - before) / (self.seconds - since) / best
+
+
+QUESTION = Text(1, 0.6, places=(0.99, 1, 1, 0.99, 1, 0.94, 0.95, 0.88) + (0.8,) * 7)
+PROSE = Text(0, 0.6, places=(0.46, 0.63, 0.7, 0.7) + (0.6,) * 11)
+MEASURED = {
+    "two cores": (curve(0.66, 1.02, 1.32, 1.60, 2.04, 2.38, 2.86, 2.87), 0.085, 0.22),
+    "others beside it": (curve(1.5, 2.35, 3.5, 3.6, 5.2, 5.9, 6.7, 7.0), 0.2, 0.35),
+}
+"""Milliseconds by rows, of a drafter's step, and of another number of rows: the demo pair on two machines."""
+
+
+@pytest.mark.parametrize("machine", MEASURED)
+def test_each_answer_is_another_task(machine: str) -> None:
+    """What was learned of prose does not hold questions up for longer than an answer, nor the other way about."""
+    costs, step, change = MEASURED[machine]
+    first, later, prose = [], [], []
+    for seed in range(12):
+        world = Scripted(costs, step, change, seed=seed)
+        prose += [world.answer(PROSE) for _ in range(3)]
+        first.append(world.answer(QUESTION))
+        later += [world.answer(QUESTION) for _ in range(4)]
+        prose += [world.answer(PROSE) for _ in range(2)]
+    assert sum(first) / len(first) > 0.8
+    assert sum(later) / len(later) > 0.93
+    assert sum(prose) / len(prose) > 0.95
+
+
 def test_a_slow_neighbour_changes_all_costs_alike() -> None:
     """The machine is three times slower: soon the lengths are what pays again, those not tried meanwhile included."""
     shares = []
@@ -180,6 +237,33 @@ def test_a_change_of_rows_has_its_price() -> None:
     assert [costs.of(rows) for rows in (1, 2, 3, 4)] == [6, 7, 3, 9]
     assert costs.padded(2, 4) == 3
     assert costs.table() == [6, 3, 3, 9]
+
+
+def test_home_is_free() -> None:
+    """The change to what pays best in the long run is paid once: it keeps nobody from going there."""
+    costs = Costs(4)
+    for rows in range(1, 5):
+        costs.note(rows, float(rows))
+    costs.note_change(5.0)
+    costs.rows, costs.home = 1, 4
+    assert costs.table()[0] == 1
+    assert costs.table()[3] == 4
+
+
+def test_a_count_measured_wrongly_is_no_slower_machine() -> None:
+    """Used in turn with another, it moves alone; where all have become slower, those not used move too."""
+    costs = Costs(8)
+    for rows in range(1, 9):
+        for _ in range(4):
+            costs.note(rows, 1.0 + 0.3 * rows if rows != 4 else 1.6)
+    for _ in range(150):
+        costs.note(4, 2.2)
+        costs.note(1, 1.3)
+    assert costs.seconds[4] / costs.seconds[1] == pytest.approx(2.2 / 1.3, rel=0.02)
+    assert costs.seconds[8] / costs.seconds[1] == pytest.approx(3.4 / 1.3, rel=0.12)
+    for _ in range(150):
+        costs.note(4, 2 * 2.2)
+    assert costs.seconds[8] == pytest.approx(2 * 3.4, rel=0.2)
 
 
 def test_a_change_that_was_measured_too_high() -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from advisor import gguf
 from advisor.errors import RuntimeFailed
-from backends.native.depth import AUTO, Fixed
+from backends.native.depth import AUTO
 from backends.native.drafters import Lookup, Mtp, Place, Small, same_vocabulary
 from backends.native.engine import Engine
 from backends.native.library import Model
+from backends.native.pace import Fixed
 from backends.native.sampling import Sampler, Sampling
 from tests.engine import random_pair
 from tests.engine.lossless import Swapped, same, tokens

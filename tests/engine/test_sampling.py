@@ -10,9 +10,9 @@ import pytest
 
 from advisor.errors import UsageError
 from backends.native.acceptance import Draft, choose, verified
-from backends.native.depth import Fixed
 from backends.native.drafters import Guesses
 from backends.native.engine import Engine
+from backends.native.pace import Fixed
 from backends.native.sampling import Distribution, Sampler, Sampling, distribution
 from tests.engine.chi_square import alike, fit
 from tests.engine.conftest import FULL

@@ -59,3 +59,20 @@ def test_steps_of_changing_size_are_not_compared() -> None:
     for step in range(200):
         clock.now += 0.01
         assert threads.record(1 + step % 7, 0.001 * (1 + step % 7)) == 4
+
+
+def test_a_pause_is_not_a_busy_core() -> None:
+    threads = Threads(2)
+    for _ in range(20):
+        for took in (0.001, 0.001, 0.001, 0.05, 0.001, 0.001, 0.001, 0.001):
+            assert threads.record(4, took) == 2
+
+
+def test_a_trial_ends_where_steps_change_their_size_for_good() -> None:
+    """Four rows at a time were decoded when it began, and only single ones after it."""
+    clock = Clock()
+    threads = Threads(2, clock)
+    for took in (0.001, 0.02, 0.05, 0.02):
+        threads.record(4, took)
+    assert threads.count == 1
+    assert [threads.record(1, 0.001) for _ in range(8)][-1] == 2
