@@ -35,6 +35,7 @@ HERE = Machine(
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "DEMO_S", 0.5)
     monkeypatch.setattr(calibration, "LIKE_12B_S", 0.5)
+    monkeypatch.setattr(synthetic, "LIKE_12B", synthetic.LIKE_12B._replace(ffn=6144))
 
 
 @pytest.mark.engine
