@@ -106,8 +106,9 @@ def cli(ctx: click.Context, *, plain: bool) -> None:
 
 def in_terminal() -> bool:
     """Whether the wizard can be shown: in a terminal, or where Textual serves it to a browser."""
-    served = "TEXTUAL_DRIVER" in os.environ
-    return served or (sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+    # Textual draws on standard error.
+    streams_shown = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return "TEXTUAL_DRIVER" in os.environ or (streams_shown and os.environ.get("TERM") != "dumb")
 
 
 def run(argv: Sequence[str]) -> int:

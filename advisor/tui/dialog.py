@@ -26,8 +26,9 @@ class Dialog(ModalScreen[T]):
     left = False
 
     def leave(self, result: T | None = None) -> None:
-        """Close with a result; a second key that was already on its way changes nothing."""
-        if not self.left:
+        """Close with a result; a second key that was already on its way changes nothing, nor does one that comes when
+        something else lies over this by now."""
+        if not self.left and self.is_active:
             self.left = True
             self.dismiss(result)
 

@@ -88,6 +88,22 @@ def test_in_a_narrow_terminal_the_figures_are_one_line() -> None:
     talking(script, Scripted(), NARROW)
 
 
+def test_the_newest_stays_in_sight_when_the_terminal_shrinks() -> None:
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await ask(app, pilot)
+        await answered(app, pilot)
+        assert "What fits?" in text(app)
+        for size in (NARROW, WIDE, NARROW):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+            assert "advisor launch 12b" in text(app)
+        assert "What fits?" not in text(app), "it is longer than the screen is high"
+        await press(pilot, *["pageup"] * 4)
+        assert "What fits?" in text(app)
+
+    talking(script, Scripted())
+
+
 def test_stopped_what_came_is_kept() -> None:
     backend = Scripted()
     backend.pause_s = 0.05

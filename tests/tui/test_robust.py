@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from advisor.errors import AdvisorError, DownloadFailed
 from advisor.machine import Machine
 from advisor.tui.app import Wizard
+from advisor.tui.dialog import Dialog
 from advisor.tui.settings import Settings
 from advisor.tui.themes import OWN
 from tests.tui.drive import drive, press, settled, step, text
@@ -98,6 +99,23 @@ def test_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     assert app.options.theme == "advisor-dark", "what is taken without colours is not what is wanted with them"
     for glyph in "█▓▒▞":
         assert glyph in shown[0], "the parts of the bar differ in more than colour"
+
+
+def test_a_dialog_that_is_covered_while_it_closes_can_still_be_closed() -> None:
+    """Found by random keys: a choice is a message, and a key that opens the palette may overtake it."""
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await press(pilot, "m")
+        dialog = app.screen
+        assert isinstance(dialog, Dialog)
+        await press(pilot, "ctrl+p")
+        dialog.leave()
+        await press(pilot, "escape")
+        assert app.screen is dialog
+        await press(pilot, "escape")
+        assert step(app) == "answer"
+
+    drive(wizard("rtx-4060"), script)
 
 
 # ---- A world that is slow, or fails

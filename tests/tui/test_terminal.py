@@ -78,6 +78,18 @@ def test_a_dumb_terminal_gets_what_to_type() -> None:
     assert b"\x1b" not in terminal.written
 
 
+def test_where_its_pictures_would_go_into_a_file_it_says_what_to_type(home: dict[str, str], tmp_path: Path) -> None:
+    redirected = """
+import os, sys
+os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 2)
+os.execv(sys.executable, [sys.executable, "-m", "advisor"])
+"""
+    terminal = Terminal("-c", redirected, str(tmp_path / "errors"), **home)
+    terminal.until(b"advisor recommend")
+    assert terminal.end() == 0
+    assert (tmp_path / "errors").read_bytes() == b""
+
+
 class Served:
     """`advisor` as `textual serve advisor` runs it for a browser: pipes instead of a terminal, and packets with a type
     and a length. Whatever is written past Textual's driver is no packet, and would break the page."""

@@ -112,7 +112,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         self.offer(live)
         turns = self.query_one("#turns", VerticalScroll)
         turns.mount_all([Turn(said) for said in live.talk.said])
-        turns.scroll_end(animate=False)
+        turns.anchor()
         # A full collection of all that is imported stops every frame for a tenth of a second; what is here now stays.
         gc.collect()
         gc.freeze()
@@ -366,6 +366,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
     def action_scroll_turns(self, pages: int) -> None:
         """Through the conversation."""
         turns = self.query_one("#turns", VerticalScroll)
+        turns.release_anchor()
         turns.scroll_relative(y=pages * max(1, turns.size.height - 2), animate=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -19,6 +19,9 @@ What you want to ask. **Enter** sends it; **ctrl+j** begins a new line, and text
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", tooltip="Ask it"),
+        # A question is seldom as high as a page; what was said is.
+        Binding("pageup", "screen.scroll_turns(-1)", "Page up", show=False, tooltip="Back in the conversation"),
+        Binding("pagedown", "screen.scroll_turns(1)", "Page down", show=False, tooltip="On in the conversation"),
         Binding("ctrl+j", "line", "New line", show=False, tooltip="A new line in the question"),
     ]
 
