@@ -143,7 +143,9 @@ def _folder(name: str, variable: str, where: Callable[[], Path]) -> Check:
         return Check(name=name, status="pass", message=str(wanted))
     mend = f"make it writable, or set {variable} to a folder that is"
     message = f"{wanted} cannot be written" + ("" if folder.is_dir() else f": {folder} is no folder")
-    command = f'sudo chown -R "$USER" {shlex.quote(str(folder))}' if os.name == "posix" and folder.is_dir() else ""
+    # On a disk that cannot be written, no owner can.
+    another = os.name == "posix" and folder.is_dir() and not os.statvfs(folder).f_flag & os.ST_RDONLY
+    command = f'sudo chown -R "$USER" {shlex.quote(str(folder))}' if another else ""
     return Check(name=name, status="fail", message=message, mend=mend, command=command)
 
 

@@ -181,11 +181,12 @@ def nothing_fits(capable: list[tuple[ModelProfile, Quant]], terms: Terms, machin
         f"is the smallest choice and needs {in_words(needed)}; {room}"
     )
     shorter = longest_context(model, quant, terms, limits)
+    named = f" --model {terms.model}" if terms.model else ""
     if shorter:
         return NothingFits(
             message,
             hint=f"a context of {shorter:,} tokens would fit",
-            command=f"advisor recommend --use-case {terms.use_case.id} --context {shorter}",
+            command=f"advisor recommend{named} --use-case {terms.use_case.id} --context {shorter}",
         )
     if terms.model:
         return NothingFits(message, hint="a smaller model may fit", command="advisor recommend")
@@ -207,9 +208,10 @@ def too_slow(fitting: list[Candidate], terms: Terms) -> NothingFits:
     """The error when memory suffices and speed does not."""
     best = max(fitting, key=lambda one: one.speed.decode)
     reach = int(best.speed.decode * 10) / 10
+    named = f" --model {terms.model}" if terms.model else ""
     return NothingFits(
         f"nothing that fits reaches {terms.min_tokens_per_s:g} tok/s: the fastest is {best.model.name} "
         f"({best.quant.name}) at about {best.speed.decode:.1f}",
         hint="a lower --min-speed shows what there is",
-        command=f"advisor recommend --use-case {terms.use_case.id} --min-speed {reach:g}",
+        command=f"advisor recommend{named} --use-case {terms.use_case.id} --min-speed {reach:g}",
     )

@@ -397,8 +397,12 @@ def _write(session: Session) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            said = error.strerror or error
+            hint = f"free some space there, or set {STATE} to another folder"
+            raise RuntimeFailed(f"{path.parent} cannot be written: {said}", hint=hint) from error
         raise
 
 
