@@ -78,6 +78,9 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         """When anything came last."""
         self.looking: Worker[None] | None = None
         self.dead = False
+        self.follows = True
+        """Whether the newest is shown: not to those who have scrolled up."""
+        self.scrolled = 0.0
         self.copied = 0
         self.clock = Clock()
         self.thinking_since = 0.0
@@ -193,7 +196,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         if reply is None or turn is None or live is None or not turn.is_mounted:
             return
         turns = self.query_one("#turns", VerticalScroll)
-        near_the_end = turns.max_scroll_y - turns.scroll_y <= NEAR
+        self.mind_scrolling(turns)
         over = reply.over
         pieces = reply.taken()
         said = turn.said
@@ -209,7 +212,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         if pieces:
             self.heard_at = time.monotonic()
             turn.note()
-            if near_the_end:
+            if self.follows:
                 self.follow(turns)
             if self.clock.due() and (speed := self.speed(said.timings)):
                 live.talk.rates.append(speed)
@@ -223,6 +226,14 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
     def silent_s(self) -> float:
         """How long nothing has come of the answer that is on its way."""
         return time.monotonic() - self.heard_at if self.answering else 0.0
+
+    def mind_scrolling(self, turns: VerticalScroll) -> None:
+        """Whoever has scrolled up is left there; what came at once and is not drawn yet is no scrolling."""
+        if turns.max_scroll_y - turns.scroll_y <= NEAR:
+            self.follows = True
+        elif turns.scroll_y < self.scrolled:
+            self.follows = False
+        self.scrolled = turns.scroll_y
 
     def follow(self, turns: VerticalScroll) -> None:
         """Show the newest, once it is laid out."""
@@ -247,6 +258,9 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         elif reply.error is not None:
             said.ended = ". ".join(part for part in (reply.error.message, reply.error.hint) if part)
         await turn.end()
+        if self.follows:
+            # Why it is not whole comes last.
+            self.call_after_refresh(self.query_one("#turns", VerticalScroll).scroll_end, animate=False)
         self.query_one("#stop", Button).disabled = True
         self.draw()
         self.look()
