@@ -140,13 +140,13 @@ def even(alone: Line, service: HostedPrice, price: Price, answer_share: float, *
 def notes(found: Estimate, price: Price, *, batches: bool, services: bool, always_paid: bool) -> list[str]:
     told = [
         price.said,
-        "busy all the time at one depth; prompts are read at their own price"
-        + ("" if always_paid else "; nothing is paid while nothing is asked"),
+        "assumes work all the time, at one depth of context; reading prompts has a price of its own"
+        + ("" if always_paid else "; idle time costs nothing"),
     ]
     if batches:
-        told.append("several users at once are reckoned, not measured, and the cache of each needs memory of its own")
+        told.append("several users at once are computed, not measured, and each one's cache takes memory of its own")
     else:
-        told.append(f"{found.question.backend.name} answers one after the other: more users wait, and cost the same")
+        told.append(f"{found.question.backend.name} answers one user at a time: more users wait, at the same cost")
     if not services:
         told.append("no hosted price in this currency is known for this model (profiles/hosted_prices.yaml)")
     if found.speed and found.speed.evidence:

@@ -132,4 +132,4 @@ def findings(found: Calibration) -> list[Fact]:
     facts.append(("One token", f"{1000 * wide.seconds[1]:.1f} ms for {wide.where}"))
     if ROWS in wide.relative:
         facts.append((f"{ROWS} at once", f"{wide.relative[ROWS]:.2f} times as long: what verifying drafts costs"))
-    return [*facts, ("Remembered", "speeds that rest on it are reckoned anew")]
+    return [*facts, ("Remembered", "predicted speeds now follow it")]
