@@ -115,7 +115,7 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         self.offer(live)
         turns = self.query_one("#turns", VerticalScroll)
         turns.mount_all([Turn(said) for said in live.talk.said])
-        turns.anchor()
+        turns.scroll_end(animate=False)
         # A full collection of all that is imported stops every frame for a tenth of a second; what is here now stays.
         gc.collect()
         gc.freeze()
@@ -234,6 +234,12 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         elif turns.scroll_y < self.scrolled:
             self.follows = False
         self.scrolled = turns.scroll_y
+
+    def on_resize(self) -> None:
+        """What was in sight of the newest stays in sight; this comes before anything is laid out anew."""
+        for turns in self.query("#turns").results(VerticalScroll):
+            if turns.max_scroll_y - turns.scroll_y <= NEAR:
+                self.follow(turns)
 
     def follow(self, turns: VerticalScroll) -> None:
         """Show the newest, once it is laid out."""
@@ -380,7 +386,6 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
     def action_scroll_turns(self, pages: int) -> None:
         """Through the conversation."""
         turns = self.query_one("#turns", VerticalScroll)
-        turns.release_anchor()
         turns.scroll_relative(y=pages * max(1, turns.size.height - 2), animate=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
