@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advisor import catalog, simulate
+from advisor import catalog, serving, simulate
 from advisor.candidates import Prefer
 from advisor.machine import Machine
 from advisor.ranking import rank
@@ -76,4 +76,5 @@ def recommend(
         machine = detect()
     elif isinstance(machine, str):
         machine = simulate.parse(machine, known)
+    serving.check(request, machine, known)
     return document(rank(request, machine, known))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from advisor.candidates import UNREAD_MODALITIES, Prefer, Terms
 from advisor.catalog import Catalog
 from advisor.errors import NoBackend, UsageError, unknown_name
@@ -43,7 +41,7 @@ def resolve(request: Request, machine: Machine, catalog: Catalog) -> Terms:
     """
     use_case = catalog.use_case(request.use_case)
     if request.backend in catalog.runtimes:
-        raise not_recommended(request, machine, catalog)
+        raise reads_checkpoints(request.backend or "", request.model)
     context = use_case.context_tokens if request.context_tokens is None else request.context_tokens
     floor = use_case.min_tokens_per_s if request.min_tokens_per_s is None else request.min_tokens_per_s
     longest = max(model.context_tokens for model in catalog.models.values())
@@ -134,20 +132,6 @@ def reads_checkpoints(backend: str, model: str | None) -> NoBackend:
         hint="launch shows its command for a model that you name; --use-case production says what to serve many with",
         command=f"advisor launch {model or '12b'} --backend {backend} --dry-run",
     )
-
-
-def not_recommended(request: Request, machine: Machine, catalog: Catalog) -> NoBackend:
-    """The same error, with what that runtime would run here."""
-    from advisor import serving  # noqa: PLC0415 - seldom asked for
-
-    terms = resolve(msgspec.structs.replace(request, backend=None, quant=None), machine, catalog)
-    error = reads_checkpoints(request.backend or "", terms.model)
-    if terms.use_case.concurrent_users > 1:
-        error.hint = "leave out --backend: for several users vLLM and SGLang are weighed against the pick"
-        error.command = f"advisor recommend --use-case {terms.use_case.id}"
-    elif found := serving.for_one(catalog.runtimes[request.backend or ""], terms, machine, catalog):
-        error.hint, error.command = found
-    return error
 
 
 def unread(backend: str, use_case: UseCase) -> str:

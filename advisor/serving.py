@@ -9,10 +9,12 @@ import msgspec
 from advisor import concurrency, speculation, speed
 from advisor.candidates import Candidate, Terms, quality_parts
 from advisor.catalog import Catalog
+from advisor.errors import NoBackend
 from advisor.machine import Machine
 from advisor.order import Order
 from advisor.profile import ModelProfile, Runtime
 from advisor.rack import Rack
+from advisor.request import Request, reads_checkpoints, resolve
 from advisor.room import cards_of, divisions
 from advisor.service import Load, Service
 
@@ -121,6 +123,24 @@ def for_one(runtime: Runtime, terms: Terms, machine: Machine, catalog: Catalog) 
 
 
 # ---- Where there is no GPU for them
+
+
+def check(request: Request, machine: Machine, catalog: Catalog) -> None:
+    """Raises NoBackend, with what would run there, where the backend asked for reads checkpoints."""
+    if request.backend in catalog.runtimes:
+        raise not_recommended(request, machine, catalog)
+
+
+def not_recommended(request: Request, machine: Machine, catalog: Catalog) -> NoBackend:
+    """`reads_checkpoints`, with what that runtime would run here."""
+    terms = resolve(msgspec.structs.replace(request, backend=None, quant=None), machine, catalog)
+    error = reads_checkpoints(request.backend or "", terms.model)
+    if terms.use_case.concurrent_users > 1:
+        error.hint = "leave out --backend: for several users vLLM and SGLang are weighed against the pick"
+        error.command = f"advisor recommend --use-case {terms.use_case.id}"
+    elif found := for_one(catalog.runtimes[request.backend or ""], terms, machine, catalog):
+        error.hint, error.command = found
+    return error
 
 
 def own_backend(pick: Candidate, terms: Terms, reason: str) -> Service:

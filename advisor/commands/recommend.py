@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 import click
 import msgspec
 
-from advisor import catalog, simulate
+from advisor import catalog, serving, simulate
 from advisor.candidates import Prefer
 from advisor.errors import UsageError, unknown_name
 from advisor.machine import Machine
@@ -140,6 +140,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
     if gpu_bandwidth is not None:
         machine = with_bandwidth(machine, parse_rate(gpu_bandwidth))
+    serving.check(request, machine, known)
     ranking = rank(request, machine, known)
     here = spec is None and file is None
     again = {"--backend": backend, "--gpu": gpu if here else None, "--memory": memory if here else None}

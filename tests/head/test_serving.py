@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor import catalog, concurrency, simulate, terminal
+from advisor import catalog, concurrency, serving, simulate, terminal
 from advisor.errors import NoBackend
 from advisor.launching import configure
 from advisor.machine import Availability
@@ -87,7 +87,7 @@ def test_sglang_where_it_alone_is_installed() -> None:
 
 def refused(backend: str, spec: str, **request) -> NoBackend:
     with pytest.raises(NoBackend) as found:
-        rank(Request(backend=backend, **request), simulate.parse(spec, CATALOG), CATALOG)
+        serving.check(Request(backend=backend, **request), simulate.parse(spec, CATALOG), CATALOG)
     return found.value
 
 
