@@ -2,7 +2,7 @@
 
 For other programs::
 
-    from advisor import detect, recommend
+    from advisor import detect; from advisor import recommend
 
     answer = recommend(use_case="coding", context_tokens=32_768)
     pick = answer.recommendations[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from advisor import interrupts
+from advisor.console import interrupts
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from advisor import catalog, serving, simulate
-from advisor.candidates import Prefer
+from advisor.choice.candidates import Prefer
+from advisor.choice.ranking import rank
+from advisor.choice.request import Request
+from advisor.hardware import simulate
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.ranking import rank
-from advisor.report import Document, document
-from advisor.request import Request
+from advisor.pages.report import Document, document
+from advisor.services import serving
 
 
 def detect(*, backends: bool = True) -> Machine:
@@ -19,7 +21,7 @@ def detect(*, backends: bool = True) -> Machine:
     Raises:
         ProfileError: a file of the catalogue is damaged.
     """
-    from advisor.detection import detect as look  # noqa: PLC0415 - a described machine needs no probes
+    from advisor.hardware.detection import detect as look  # noqa: PLC0415 - a described machine needs no probes
 
     return look(catalog.load().devices.values(), backends=backends)
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import click
 
-from advisor import __version__, interrupts, streams
+from advisor import __version__
+from advisor.console import interrupts, streams
 from advisor.errors import AdvisorError, Interrupted, RuntimeFailed, UsageError, unknown_name
 
 COMMANDS = {

@@ -17,7 +17,7 @@ from advisor.errors import AdvisorError, NoBackend, RuntimeFailed, unknown_name
 from advisor.machine import Availability, Gpu, Record
 
 if TYPE_CHECKING:
-    from advisor.client import Client
+    from advisor.running.client import Client
 
 GROUP = "advisor.backends"
 

@@ -32,7 +32,7 @@ class Config(Record, frozen=True, kw_only=True):
 def local(place: Path) -> Path | None:
     """The folder of a checkpoint on this machine: the one named, or the newest snapshot of that repository in the Hub's
     cache; None where it is not here."""
-    from advisor import shelves  # noqa: PLC0415
+    from advisor.files import shelves  # noqa: PLC0415
 
     if place.exists():
         return place

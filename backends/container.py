@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from advisor.errors import NoBackend, UsageError
+from advisor.knowledge.profile import Runtime
 from advisor.machine import Gpu
-from advisor.profile import Runtime
 from backends.base import Container, Model, Options
 from backends.installed import parts, reaches
 from backends.metered import shown_cards
@@ -119,7 +119,7 @@ def before(runtime: Runtime, model: Model, options: Options, secret: str) -> tup
 
 def mounts(model: Model) -> list[str]:
     """The Hub's cache, and folders that are named by their paths."""
-    from advisor import shelves  # noqa: PLC0415
+    from advisor.files import shelves  # noqa: PLC0415
 
     folders = [place for place in (model.target, model.drafter) if place and place.is_absolute()]
     return [f"{shelves.hub_cache()}:{CACHE}", *(f"{place}:{_placed(place)}:ro" for place in folders)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from advisor.client import Client, Done, Text, Timings
 from advisor.errors import AdvisorError
+from advisor.running.client import Client, Done, Text, Timings
 from backends.base import Endpoint, Stats
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from advisor.errors import RuntimeFailed
-from advisor.processes import members
+from advisor.running.processes import members
 
 GRACE = 1.0
 """Seconds that a process has to show that it died, or to go after being asked."""

@@ -38,7 +38,7 @@ class Hosted(Backend):
             NoBackend: the runtime is missing.
             RuntimeFailed: a file is wrong, or the engine did not come up.
         """
-        from advisor.client import KEY  # noqa: PLC0415
+        from advisor.running.client import KEY  # noqa: PLC0415
         from backends.native.process import Process  # noqa: PLC0415
 
         self.check(plan)
@@ -104,7 +104,7 @@ class Hosted(Backend):
         import httpx  # noqa: PLC0415
         import psutil  # noqa: PLC0415
 
-        from advisor.client import KEY, authorized  # noqa: PLC0415
+        from advisor.running.client import KEY, authorized  # noqa: PLC0415
 
         key = endpoint.api_key
         try:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from advisor.knowledge.profile import Runtime
 from advisor.machine import Record
-from advisor.profile import Runtime
 
 PIECES = re.compile(r"\d+")
 

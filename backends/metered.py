@@ -83,7 +83,7 @@ class Metered(Served):
 
     def _contained(self, model: Model, options: Options) -> LaunchPlan:
         """The command of a container: the same server's, which listens on all of its own addresses."""
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
         from backends import container  # noqa: PLC0415
 
         if options.hosts:
@@ -233,7 +233,7 @@ def _listed(url: str, key: str | None) -> list[dict[str, Any]]:
 def _got(url: str, key: str | None) -> bytes:
     import httpx  # noqa: PLC0415
 
-    from advisor.client import authorized  # noqa: PLC0415
+    from advisor.running.client import authorized  # noqa: PLC0415
 
     try:
         reply = httpx.get(url, timeout=5, trust_env=False, headers=authorized(key))

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed
+from advisor.knowledge.profile import Runtime
 from advisor.machine import Availability
-from advisor.profile import Runtime
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
 from backends.installed import find, reaches
 
 if TYPE_CHECKING:
     import httpx
 
-    from advisor.client import Client
+    from advisor.running.client import Client
     from backends.group import Group
 
 SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
@@ -57,7 +57,7 @@ class Served(Backend):
     @property
     def runtime(self) -> Runtime:
         """What the profiles know of it."""
-        from advisor import catalog  # noqa: PLC0415 - read once for all
+        from advisor.knowledge import catalog  # noqa: PLC0415 - read once for all
 
         return catalog.load().runtimes[self.name]
 
@@ -121,7 +121,7 @@ class Served(Backend):
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Backend.plan`; a program that is missing is named as it would be on the PATH."""
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
 
         found = find(self.runtime)
         program = str(found.program) if found else self.runtime.program
@@ -144,7 +144,7 @@ class Served(Backend):
             NoBackend: the runtime is missing, too old for this model, or does not read such files.
             RuntimeFailed: target and drafter do not belong together, or the server does not come up.
         """
-        from advisor import sessions  # noqa: PLC0415
+        from advisor.running import sessions  # noqa: PLC0415
         from backends.group import SLOW, Group  # noqa: PLC0415
 
         self._check(plan.model)
@@ -224,7 +224,7 @@ class Served(Backend):
         answers as well, and then this one ends."""
         import httpx  # noqa: PLC0415
 
-        from advisor.processes import listens  # noqa: PLC0415
+        from advisor.running.processes import listens  # noqa: PLC0415
 
         url = f"http://{plan.options.host}:{plan.options.port}"
         begun = time.monotonic()
@@ -304,7 +304,7 @@ class Served(Backend):
         """
         import httpx  # noqa: PLC0415
 
-        from advisor.client import authorized  # noqa: PLC0415
+        from advisor.running.client import authorized  # noqa: PLC0415
 
         url = endpoint.base_url.removesuffix("/v1") + path
         try:

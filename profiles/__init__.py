@@ -1,1 +1,1 @@
-"""Data only: what advisor knows of models, devices and use cases. `advisor.catalog` reads and checks it."""
+"""Data only: what advisor knows of models, devices and use cases. `advisor.knowledge.catalog` reads and checks it."""

@@ -10,17 +10,18 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import checkpoints, demo, gguf, launching, pairing, sessions
-from advisor.attachments import Content
-from advisor.client import Client, Done, Text, Timings, joined, running
+from advisor.choice.estimate import DEFAULT_CONTEXT
 from advisor.commands.launch import LOOKING, ended_by_signals, fetch, running_session
-from advisor.demo import Answer, collect, compare
+from advisor.console.printer import Printer
+from advisor.console.progress import busy
 from advisor.errors import UsageError
-from advisor.estimate import DEFAULT_CONTEXT
-from advisor.order import ADAPTS, AUTO, DEMO, DRAFT_TOKENS, NATIVE, Order, is_file
-from advisor.printer import Printer
-from advisor.progress import busy
-from advisor.sessions import Session
+from advisor.files import gguf, pairing
+from advisor.running import checkpoints, demo, launching, sessions
+from advisor.running.attachments import Content
+from advisor.running.client import Client, Done, Text, Timings, joined, running
+from advisor.running.demo import Answer, collect, compare
+from advisor.running.order import ADAPTS, AUTO, DEMO, DRAFT_TOKENS, NATIVE, Order, is_file
+from advisor.running.sessions import Session
 from backends.base import Backend, Model, Options, load, usable
 
 CONTEXT_STEP = 4096

@@ -84,7 +84,7 @@ def check(name: str, model: Path | None, drafter: Path | None, limit: float | No
     NAME is a registered backend, or a class that is not registered yet (MODULE:CLASS). Exit codes: 0 it keeps them all,
     4 nothing could be started, which proves nothing, 6 a rule is broken.
     """
-    from advisor.progress import busy  # noqa: PLC0415
+    from advisor.console.progress import busy  # noqa: PLC0415
     from backends import conformance  # noqa: PLC0415 - only for who asks
 
     if drafter is not None and model is None:
@@ -117,7 +117,8 @@ def _pair(target: Path, drafter: Path | None) -> Model:
     Raises:
         RuntimeFailed: they are no models, or do not belong together.
     """
-    from advisor import demo, gguf  # noqa: PLC0415
+    from advisor.files import gguf  # noqa: PLC0415
+    from advisor.running import demo  # noqa: PLC0415
 
     header, _ = gguf.pair(target, drafter)
     return Model(

@@ -7,13 +7,14 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import calibration, catalog
-from advisor.calibration import Calibration, Stage
 from advisor.commands.launch import ended_by_signals
-from advisor.detection import detect
+from advisor.console.progress import busy
+from advisor.hardware.detection import detect
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.pace import DISTURBED
-from advisor.progress import busy
+from advisor.prediction.pace import DISTURBED
+from advisor.trials import calibration
+from advisor.trials.calibration import Calibration, Stage
 from advisor.units import format_rate
 
 EPILOG = """\b

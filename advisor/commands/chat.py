@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advisor import launching, sessions
 from advisor.commands.launch import LOOKING, drafter_words, ended_by_signals, fetch, opened
 from advisor.commands.ps import stats_words
 from advisor.commands.values import Number
+from advisor.console.footer import Footer
+from advisor.console.printer import Printer
+from advisor.console.progress import busy
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
-from advisor.footer import Footer
 from advisor.machine import Record
-from advisor.order import DEMO, Order
-from advisor.printer import Printer
-from advisor.progress import busy
-from advisor.sessions import Session
+from advisor.running import launching, sessions
+from advisor.running.order import DEMO, Order
+from advisor.running.sessions import Session
 from backends.base import Backend, load, usable
 
 if TYPE_CHECKING:
-    from advisor.client import Client, Text, Timings
+    from advisor.running.client import Client, Text, Timings
 
 SAMPLING = {"temperature": 1.0, "top_p": 0.95, "top_k": 64}
 """Gemma 4's own (its model card)."""
@@ -163,7 +163,7 @@ class Chat:
                 self._client.close()
 
     def _connect(self) -> None:
-        from advisor.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than help to show
+        from advisor.running.client import joined  # noqa: PLC0415 - an HTTP library takes longer to import than help to show
 
         if self._client:
             self._client.close()
@@ -219,7 +219,7 @@ class Chat:
             UsageError: the server refuses it, as when the context is full.
             RuntimeFailed: the server is gone.
         """
-        from advisor.client import Done  # noqa: PLC0415
+        from advisor.running.client import Done  # noqa: PLC0415
 
         assert self._client is not None  # noqa: S101 - set by `connected`
         footer, printer = Footer(), Printer(quiet=False)

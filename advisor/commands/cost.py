@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import catalog
 from advisor.errors import NothingFits, UsageError
+from advisor.knowledge import catalog
 
 EPILOG = """\b
 Examples:
@@ -70,11 +70,13 @@ def command(
 
     MODEL is e2b, e4b, 12b, 26b or 31b; by default it is the recommendation.
     """
-    from advisor import chart, economics, estimate, subject  # noqa: PLC0415
+    from advisor.choice import estimate, subject  # noqa: PLC0415
+    from advisor.choice.ranking import Request, rank  # noqa: PLC0415
+    from advisor.choice.request import choose_backend, reads_checkpoints  # noqa: PLC0415
     from advisor.commands.recommend import the_machine  # noqa: PLC0415
-    from advisor.cost import price  # noqa: PLC0415
-    from advisor.ranking import Request, rank  # noqa: PLC0415
-    from advisor.request import choose_backend, reads_checkpoints  # noqa: PLC0415
+    from advisor.money import economics  # noqa: PLC0415
+    from advisor.money.cost import price  # noqa: PLC0415
+    from advisor.pages import chart  # noqa: PLC0415
 
     if plot is not None:
         chart.check(plot)
@@ -105,18 +107,18 @@ def command(
     if as_json:
         click.echo(msgspec.json.encode(document(found, reckoned)))
     else:
-        from advisor import cost_page  # noqa: PLC0415
+        from advisor.pages import cost_page  # noqa: PLC0415
 
         cost_page.show(found, reckoned)
     if plot is not None:
-        from advisor import cost_page  # noqa: PLC0415
+        from advisor.pages import cost_page  # noqa: PLC0415
 
         chart.write(plot, cost_page.chart(found, reckoned))
 
 
 def document(found: Any, reckoned: Any) -> dict[str, Any]:
     """`advisor.cost/1`."""
-    from advisor.economics import SCHEMA  # noqa: PLC0415
+    from advisor.money.economics import SCHEMA  # noqa: PLC0415
 
     fields = msgspec.to_builtins(reckoned)
     about, asked = found.subject, found.question

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 import msgspec
 
-from advisor.demo import ANSWER_TOKENS, DRAFT_TOKENS, PAIRS, QUESTION, Comparison, collect, compare, pair
 from advisor.errors import AdvisorError
 from advisor.machine import Machine
+from advisor.running.demo import ANSWER_TOKENS, DRAFT_TOKENS, PAIRS, QUESTION, Comparison, collect, compare, pair
 from backends.base import Options, usable
 
 GIB = 1 << 30
@@ -20,9 +20,9 @@ def command(question: str) -> None:
 
     The embedded model is tiny and knows only what this program is about; it is here to show the way, not to be clever.
     """
-    from advisor.client import running  # noqa: PLC0415
     from advisor.commands.run import positions  # noqa: PLC0415
-    from advisor.printer import Printer  # noqa: PLC0415
+    from advisor.console.printer import Printer  # noqa: PLC0415
+    from advisor.running.client import running  # noqa: PLC0415
 
     model = pair()
     backend = usable("native")
@@ -50,8 +50,8 @@ def command(question: str) -> None:
 
 def detected() -> Machine:
     """This machine."""
-    from advisor.catalog import load  # noqa: PLC0415
-    from advisor.detection import detect  # noqa: PLC0415
+    from advisor.hardware.detection import detect  # noqa: PLC0415
+    from advisor.knowledge.catalog import load  # noqa: PLC0415
 
     return detect(load().devices.values())
 
@@ -69,8 +69,8 @@ def machine_lines(machine: Machine) -> list[str]:
 
 def recommendation_lines(machine: Machine) -> list[str]:
     """What `advisor recommend` would pick, in one line and one reason."""
-    from advisor.catalog import load  # noqa: PLC0415
-    from advisor.ranking import Request, rank  # noqa: PLC0415
+    from advisor.choice.ranking import Request, rank  # noqa: PLC0415
+    from advisor.knowledge.catalog import load  # noqa: PLC0415
 
     try:
         pick = rank(Request(), machine, load()).recommendations[0]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import click
 import msgspec
 
-from advisor.catalog import load
-from advisor.detection import detect
+from advisor.hardware.detection import detect
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 
 WIDEST = 80

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from advisor import __version__, privacy
-from advisor.catalog import load
+from advisor import __version__
 from advisor.commands.detect import Line, machine_lines, show
-from advisor.detection import detect
+from advisor.doctor import privacy
 from advisor.errors import ProfileError
+from advisor.hardware.detection import detect
+from advisor.hardware.probes import nvidia
+from advisor.hardware.probes.diagnosis import diagnose
+from advisor.hardware.probes.host import Findings, Local, Recorder, ToolError
+from advisor.knowledge.catalog import load
+from advisor.knowledge.profile import Device
 from advisor.machine import Machine, Problem
-from advisor.probes import nvidia
-from advisor.probes.diagnosis import diagnose
-from advisor.probes.host import Findings, Local, Recorder, ToolError
-from advisor.profile import Device
 
 if TYPE_CHECKING:
-    from advisor.check import Check
+    from advisor.doctor.check import Check
 
 
 EPILOG = """\b
@@ -73,8 +74,8 @@ def _print(document: dict[str, object], private: Callable[[str], str]) -> None:
 
 def _checks(machine: Machine, problems: tuple[Problem, ...]) -> tuple[Check, ...]:
     """What was tried out, runtimes included."""
-    from advisor import checks  # noqa: PLC0415 - an HTTP client, for those who ask
-    from advisor.progress import busy  # noqa: PLC0415
+    from advisor.console.progress import busy  # noqa: PLC0415
+    from advisor.doctor import checks  # noqa: PLC0415 - an HTTP client, for those who ask
 
     with busy("trying the runtimes"):
         return tuple(checks.everything(machine, problems))
@@ -118,8 +119,8 @@ def _document(problems: tuple[Problem, ...], machine: Machine, findings: Finding
 
 def _raw(machine: Machine, findings: Findings) -> dict[str, object]:
     """`advisor.raw/1`: what was read and printed, and nothing made of it."""
-    from advisor import builds  # noqa: PLC0415
-    from advisor.progress import busy  # noqa: PLC0415
+    from advisor.console.progress import busy  # noqa: PLC0415
+    from advisor.doctor import builds  # noqa: PLC0415
 
     with busy("asking the runtimes"):
         printed = builds.reports()

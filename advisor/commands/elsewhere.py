@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from advisor import catalog
 from advisor.errors import UsageError
+from advisor.knowledge import catalog
 from advisor.machine import Machine
 from backends.base import load
 

@@ -8,15 +8,17 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import catalog, estimate, gguf
-from advisor import subject as subjects
+from advisor.choice import estimate
+from advisor.choice import subject as subjects
+from advisor.choice.request import choose_backend, reads_checkpoints
+from advisor.choice.subject import Draft, Subject
 from advisor.commands.recommend import correcting, the_machine, the_reserve
 from advisor.errors import RuntimeFailed, UsageError, unknown_name
-from advisor.footprint import KvType
-from advisor.gguf import Header
-from advisor.order import DEMO, is_file
-from advisor.request import choose_backend, reads_checkpoints
-from advisor.subject import Draft, Subject
+from advisor.files import gguf
+from advisor.files.gguf import Header
+from advisor.knowledge import catalog
+from advisor.memory.footprint import KvType
+from advisor.running.order import DEMO, is_file
 
 EPILOG = """\b
 MODEL is e2b, e4b, 12b, 26b, 31b, demo, a path to a GGUF (the first part of a
@@ -117,13 +119,13 @@ def command(  # noqa: PLR0917 - click passes them by name
 
 
 def show(found: estimate.Estimate, *, as_json: bool) -> None:
-    from advisor.estimate_document import document  # noqa: PLC0415
+    from advisor.pages.estimate_document import document  # noqa: PLC0415
 
     answer = document(found)
     if as_json:
         click.echo(msgspec.json.encode(answer))
         return
-    from advisor import estimate_page  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
+    from advisor.pages import estimate_page  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
 
     estimate_page.show(answer)
 
@@ -146,7 +148,7 @@ def the_draft(drafter: str | None, subject: Subject) -> Draft | None:
     if drafter is not None:
         return subjects.given_draft(header(drafter), subject)
     if subject.header is not None and subject.file == "demo.gguf":
-        from advisor.demo import pair  # noqa: PLC0415
+        from advisor.running.demo import pair  # noqa: PLC0415
 
         found = pair().drafter
         return subjects.given_draft(gguf.read(found), subject) if found else None
@@ -170,11 +172,11 @@ def header(model: str) -> Header:
         RuntimeFailed: it is damaged.
     """
     if remote(model):
-        from advisor import remote as reader  # noqa: PLC0415 - httpx is for remote files only
+        from advisor.files import remote as reader  # noqa: PLC0415 - httpx is for remote files only
 
         return reader.header(model)
     if model.lower() == DEMO:
-        from advisor.demo import pair  # noqa: PLC0415
+        from advisor.running.demo import pair  # noqa: PLC0415
 
         return gguf.read(pair().target)
     try:

@@ -14,28 +14,19 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import (
-    checkpoints,
-    interrupts,
-    launch_document,
-    launching,
-    licences,
-    sessions,
-    shell,
-    shelves,
-    starting,
-    store,
-    streams,
-)
 from advisor.commands import elsewhere
 from advisor.commands.recommend import correcting
+from advisor.console import interrupts, streams
+from advisor.console.progress import Meter, busy
 from advisor.errors import Interrupted, NoBackend, UsageError, unknown_name
-from advisor.footprint import KvType
-from advisor.order import Order, Setup, drafts_in
-from advisor.progress import Meter, busy
-from advisor.sessions import Session
-from advisor.starting import Proof
-from advisor.store import File
+from advisor.files import shelves, store
+from advisor.files.store import File
+from advisor.memory.footprint import KvType
+from advisor.pages import launch_document
+from advisor.running import checkpoints, launching, licences, sessions, shell, starting
+from advisor.running.order import Order, Setup, drafts_in
+from advisor.running.sessions import Session
+from advisor.running.starting import Proof
 from advisor.units import format_bytes, format_file_size
 from backends.base import Backend, LaunchPlan, load, usable
 

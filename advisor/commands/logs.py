@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from advisor import sessions
 from advisor.errors import UsageError
-from advisor.sessions import Session
+from advisor.running import sessions
+from advisor.running.sessions import Session
 
 TAIL_BYTES = 1 << 20
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advisor.catalog import Catalog, as_data, load
-from advisor.profile import Drafter, ModelProfile, Quant
+from advisor.knowledge.catalog import Catalog, as_data, load
+from advisor.knowledge.profile import Drafter, ModelProfile, Quant
 from advisor.units import format_file_size
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any
 import click
 import msgspec
 
-from advisor import sessions
 from advisor.commands.detect import show
 from advisor.errors import AdvisorError
-from advisor.sessions import Session
+from advisor.running import sessions
+from advisor.running.sessions import Session
 from advisor.units import format_bytes
 from backends.base import Stats, load
 

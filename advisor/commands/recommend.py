@@ -9,13 +9,15 @@ from typing import Any, TypeVar, cast, get_args
 import click
 import msgspec
 
-from advisor import catalog, serving, simulate
-from advisor.candidates import Prefer
+from advisor.choice.candidates import Prefer
+from advisor.choice.ranking import rank
+from advisor.choice.request import Request
 from advisor.errors import UsageError, unknown_name
+from advisor.hardware import simulate
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.ranking import rank
-from advisor.report import document
-from advisor.request import Request
+from advisor.pages.report import document
+from advisor.services import serving
 from advisor.units import parse_bytes, parse_rate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,7 +136,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     )
     money = None
     if (price_per_hour, watts, price_per_kwh, currency) != (None, None, None, None):
-        from advisor.cost import price  # noqa: PLC0415 - seldom asked for
+        from advisor.money.cost import price  # noqa: PLC0415 - seldom asked for
 
         money = price(price_per_hour, watts, price_per_kwh, currency)
     machine = the_machine(spec, file, known, gpu=gpu, memory=memory)
@@ -148,7 +150,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     if as_json:
         click.echo(msgspec.json.encode(answer))
         return
-    from advisor import terminal  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
+    from advisor.pages import terminal  # noqa: PLC0415 - rich takes longer to import than the answer takes to find
 
     terminal.show(answer)
 
@@ -178,11 +180,11 @@ def the_machine(
     elif file is not None:
         machine = simulate.read(file)
     else:
-        from advisor.detection import detect  # noqa: PLC0415 - a simulated machine needs no probes
+        from advisor.hardware.detection import detect  # noqa: PLC0415 - a simulated machine needs no probes
 
         machine = detect(known.devices.values())
     if gpu is None and memory is None:
         return machine
-    from advisor.correction import corrected  # noqa: PLC0415 - seldom needed
+    from advisor.hardware.correction import corrected  # noqa: PLC0415 - seldom needed
 
     return corrected(machine, known, gpu=gpu, memory=memory)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from advisor import attachments
 from advisor.commands.values import Number
 from advisor.errors import UsageError
-from advisor.order import AUTO, Order, drafts_in
+from advisor.running import attachments
+from advisor.running.order import AUTO, Order, drafts_in
 
 if TYPE_CHECKING:
     from advisor.commands.answerer import Answerer
-    from advisor.demo import Answer
+    from advisor.running.demo import Answer
 
 
 @click.command(
@@ -86,7 +86,7 @@ def command(
     question = attachments.content(prompt, attach)
     # What answers brings an HTTP library; errors of usage should not wait for it.
     from advisor.commands.answerer import answerer  # noqa: PLC0415
-    from advisor.printer import Printer  # noqa: PLC0415
+    from advisor.console.printer import Printer  # noqa: PLC0415
 
     order = Order(
         model=name,
@@ -153,7 +153,7 @@ def parse_words(words: tuple[str, ...]) -> tuple[str | None, str]:
 
 def _is_model(word: str) -> bool:
     """Whether a lonely word can only be MODEL."""
-    from advisor.catalog import load  # noqa: PLC0415
+    from advisor.knowledge.catalog import load  # noqa: PLC0415
 
     return word.lower() in ("demo", *load().models) or word.lower().endswith(".gguf")
 

@@ -10,9 +10,9 @@ import click
 from advisor.errors import unknown_name
 
 SCHEMAS = {
-    "recommend": "advisor.report",
-    "trial": "advisor.trial_document",
-    "measurements": "advisor.sharing",
+    "recommend": "advisor.pages.report",
+    "trial": "advisor.pages.trial_document",
+    "measurements": "advisor.trials.sharing",
 }
 """Modules with a `json_schema`, by the command whose document it describes."""
 

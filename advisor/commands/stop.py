@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 import msgspec
 
-from advisor import sessions
+from advisor.console.progress import busy
 from advisor.errors import UsageError
-from advisor.progress import busy
+from advisor.running import sessions
 from backends.base import load
 
 

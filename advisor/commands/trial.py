@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from advisor import launching, measurements, sessions
 from advisor.commands.launch import ended_by_signals, fetch
+from advisor.console.progress import Line
 from advisor.errors import AdvisorError, Interrupted, UsageError
-from advisor.order import Order, Setup
-from advisor.progress import Line
+from advisor.prediction import measurements
+from advisor.running import launching, sessions
+from advisor.running.order import Order, Setup
 from backends.base import Backend, usable
 
 EPILOG = """\b
@@ -90,7 +91,7 @@ def command(
         trial_memory.act(model, forget=forget, export=export, import_=import_, as_json=as_json)
         return 0
     if plot is not None:
-        from advisor import chart  # noqa: PLC0415
+        from advisor.pages import chart  # noqa: PLC0415
 
         chart.check(plot)
     order = Order(model=model, backend=backend, quant=quant, context=context, drafter=drafter)
@@ -101,10 +102,11 @@ def command(
 
 def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | None, as_json: bool) -> int:
     """Measure, keep and show; returns the exit code, for what was broken off is shown too."""
-    from advisor import trial_document, tried  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
-    from advisor.detection import detect  # noqa: PLC0415
-    from advisor.trial import Trial, plan_for  # noqa: PLC0415
-    from advisor.trial_sessions import Own, Running  # noqa: PLC0415
+    from advisor.hardware.detection import detect  # noqa: PLC0415
+    from advisor.pages import trial_document  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
+    from advisor.running import tried  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
+    from advisor.trials.trial import Trial, plan_for  # noqa: PLC0415
+    from advisor.trials.trial_sessions import Own, Running  # noqa: PLC0415
 
     order, session = _running(order)
     if order.backend is not None:
@@ -173,8 +175,8 @@ def _usable(session: sessions.Session, setup: Setup, runner: Backend) -> bool:
 
 def _watch(events: Iterator[object]) -> None:
     """Say on standard error how it goes."""
-    from advisor.trial import Look, Sample, Stage  # noqa: PLC0415
-    from advisor.trial_words import length_in_words  # noqa: PLC0415
+    from advisor.pages.trial_words import length_in_words  # noqa: PLC0415
+    from advisor.trials.trial import Look, Sample, Stage  # noqa: PLC0415
 
     line, standing = Line(), ""
     try:
@@ -202,8 +204,8 @@ def _keep(found: tuple[measurements.Measurement, ...]) -> None:
 
 
 def _show(found: object, *, plot: Path | None, as_json: bool) -> None:
-    from advisor import chart, trial_page  # noqa: PLC0415
-    from advisor.trial_document import TrialDocument  # noqa: PLC0415
+    from advisor.pages import chart, trial_page  # noqa: PLC0415
+    from advisor.pages.trial_document import TrialDocument  # noqa: PLC0415
 
     assert isinstance(found, TrialDocument)  # noqa: S101
     if as_json:

@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from advisor import calibration, catalog, measurements
 from advisor.errors import UsageError, unknown_name
-from advisor.measurements import Measurement
-from advisor.trial_words import length_in_words
+from advisor.knowledge import catalog
+from advisor.pages.trial_words import length_in_words
+from advisor.prediction import measurements
+from advisor.prediction.measurements import Measurement
+from advisor.trials import calibration
 from advisor.units import format_rate
 
 SHOWN = 40
@@ -25,7 +27,7 @@ def act(model: str | None, *, forget: bool, export: Path | None, import_: Path |
         RuntimeFailed: a file cannot be read or written.
     """
     if import_ is not None:
-        from advisor import sharing  # noqa: PLC0415
+        from advisor.trials import sharing  # noqa: PLC0415
 
         new, same = sharing.take_in(import_)
         _say(
@@ -41,7 +43,7 @@ def act(model: str | None, *, forget: bool, export: Path | None, import_: Path |
         return
     found = [one for one in measurements.recall() if wanted(one)]
     if export is not None:
-        from advisor import sharing  # noqa: PLC0415
+        from advisor.trials import sharing  # noqa: PLC0415
 
         count = sharing.export(export, found, catalog.load())
         _say({"exported": count, "file": str(export)}, f"{count} measurements are in {export}", as_json)
@@ -84,8 +86,8 @@ def _history(found: Iterable[Measurement], *, as_json: bool) -> None:
     if not lines:
         click.echo("nothing was measured yet: `advisor trial` does")
         return
-    from advisor import known  # noqa: PLC0415
-    from advisor.detection import detect  # noqa: PLC0415
+    from advisor.hardware.detection import detect  # noqa: PLC0415
+    from advisor.prediction import known  # noqa: PLC0415
 
     machine = detect(catalog.load().devices.values())
     here = measurements.fingerprint(machine)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from advisor.machine import Record
-from advisor.order import DEMO, NATIVE, Order
+from advisor.running.order import DEMO, NATIVE, Order
 from advisor.tui.errand import Errand, ordered
 from advisor.tui.services import Services
 
@@ -47,8 +47,8 @@ def embedded(wanted: Order) -> Errand:
     Raises:
         RuntimeFailed: this installation is incomplete.
     """
-    from advisor.demo import pair  # noqa: PLC0415
-    from advisor.store import File, Role  # noqa: PLC0415
+    from advisor.files.store import File, Role  # noqa: PLC0415
+    from advisor.running.demo import pair  # noqa: PLC0415
 
     found = pair()
     roles: tuple[Role, ...] = ("target", "drafter")

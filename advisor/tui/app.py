@@ -19,8 +19,8 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.timer import Timer
 
-from advisor import catalog
 from advisor.errors import AdvisorError
+from advisor.knowledge import catalog
 from advisor.machine import Machine
 from advisor.tui import route, settings
 from advisor.tui.background import background, finished, notify
@@ -32,8 +32,8 @@ from advisor.tui.themes import OWN, colourless, first_theme
 from advisor.tui.widgets.shell_line import ShellLine
 
 if TYPE_CHECKING:
-    from advisor.order import Order
-    from advisor.sessions import Session
+    from advisor.running.order import Order
+    from advisor.running.sessions import Session
     from advisor.tui.aim import Aim
     from advisor.tui.calibrating import Calibrating
     from advisor.tui.deed import Deed
@@ -377,7 +377,7 @@ class Wizard(App[Argv]):
         if self.live is not None and self.live.session.since == session.since:
             self.action_end()
             return
-        from advisor import sessions  # noqa: PLC0415
+        from advisor.running import sessions  # noqa: PLC0415
 
         work = functools.partial(sessions.end, session)
         background(self, work, lambda _: self.forget(session), group="stop", finish=True)
@@ -392,7 +392,7 @@ class Wizard(App[Argv]):
         live = self.live
         if live is None:
             return
-        from advisor import sessions  # noqa: PLC0415
+        from advisor.running import sessions  # noqa: PLC0415
 
         if self.tryout is not None:
             self.tryout.abandon()

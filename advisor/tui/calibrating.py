@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from advisor import calibration
-from advisor.calibration import Calibration, Stage
 from advisor.machine import Machine
+from advisor.trials import calibration
+from advisor.trials.calibration import Calibration, Stage
 from advisor.tui.deed import Deed
 from advisor.tui.services import Services
 

@@ -13,7 +13,7 @@ from advisor.tui.state import Answer
 from advisor.units import format_file_size
 
 if TYPE_CHECKING:
-    from advisor.store import File, Wanted
+    from advisor.files.store import File, Wanted
 
 
 class Errand(Record, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ def errand(answer: Answer, world: Services, *, ask: bool = False) -> Errand:
     Raises:
         DownloadFailed, RuntimeFailed: with `ask`, as `store.locate`.
     """
-    from advisor import store  # noqa: PLC0415 - an HTTP library, for those who go on
+    from advisor.files import store  # noqa: PLC0415 - an HTTP library, for those who go on
 
     look: Callable[[Sequence[Wanted]], Sequence[File]] = world.files_there if ask else world.files_here
     files = tuple(look(wanted(answer)))
@@ -72,7 +72,8 @@ def ordered(command: str, world: Services) -> Errand:
     Raises:
         AdvisorError: as `launching.configure`.
     """
-    from advisor import repositories, store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
+    from advisor.running import repositories  # noqa: PLC0415
     from advisor.tui.live import order  # noqa: PLC0415 - it imports all that talks to a server
 
     setup = world.outline(order(command))
@@ -94,7 +95,7 @@ def repeated(command: str) -> Errand:
 
 def wanted(answer: Answer) -> tuple[Wanted, ...]:
     """The files of the pick, as the catalogue knows them."""
-    from advisor import store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
 
     one = answer.candidate
     draft = one.drafter.file if one.drafter.enabled else None

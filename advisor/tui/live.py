@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from advisor.order import ADAPTS, Order, Setup, drafts_in
-from advisor.sessions import Session
-from advisor.starting import Proof
+from advisor.running.order import ADAPTS, Order, Setup, drafts_in
+from advisor.running.sessions import Session
+from advisor.running.starting import Proof
 from advisor.tui.talk import Talk
 from backends.base import Backend
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
 
-from advisor import catalog
-from advisor.terminal import rate
+from advisor.knowledge import catalog
+from advisor.pages.terminal import rate
 from advisor.tui.route import ROUTE
 from advisor.tui.step import Step
 
 if TYPE_CHECKING:
-    from advisor.sessions import Session
+    from advisor.running.sessions import Session
     from advisor.tui.app import Wizard
 
 

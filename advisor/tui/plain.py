@@ -7,11 +7,11 @@ from typing import cast, get_args
 import click
 import msgspec
 
-from advisor import catalog
-from advisor.candidates import Prefer
+from advisor.choice.candidates import Prefer
 from advisor.errors import AdvisorError, unknown_name
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.placement import in_words
+from advisor.memory.placement import in_words
 from advisor.tui import words
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings

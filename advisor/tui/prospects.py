@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor import catalog, checkpoints, joining
+from advisor.choice.request import BUILT_IN_BACKENDS, assumed_backend
 from advisor.commands.detect import SYSTEMS, backend_text
 from advisor.errors import AdvisorError
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Machine, Record
-from advisor.order import Order
-from advisor.report import RecommendationPart
-from advisor.request import BUILT_IN_BACKENDS, assumed_backend
-from advisor.terminal import rate
+from advisor.pages.report import RecommendationPart
+from advisor.pages.terminal import rate
+from advisor.running import checkpoints, joining
+from advisor.running.order import Order
 from advisor.tui.state import Choice, answer, machine_of
 
 FAMILY = "Gemma 4 "

@@ -12,10 +12,10 @@ from advisor.errors import DownloadFailed
 from advisor.machine import Machine
 
 if TYPE_CHECKING:
-    from advisor.calibration import Calibration, Stage
-    from advisor.order import Order, Setup
-    from advisor.sessions import Session
-    from advisor.store import File, Wanted
+    from advisor.files.store import File, Wanted
+    from advisor.running.order import Order, Setup
+    from advisor.running.sessions import Session
+    from advisor.trials.calibration import Calibration, Stage
     from backends.base import Backend, Progress
 
 
@@ -28,14 +28,14 @@ def detect() -> Machine:
 
 def sessions() -> Sequence[Session]:
     """What this user has running."""
-    from advisor import sessions as running  # noqa: PLC0415
+    from advisor.running import sessions as running  # noqa: PLC0415
 
     return running.living()
 
 
 def files_here(wanted: Sequence[Wanted]) -> Sequence[File]:
     """Where the files are, without asking anybody: those that are not here have the catalogue's size."""
-    from advisor import store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
 
     def nobody(repo: str) -> NoReturn:
         raise DownloadFailed(f"{repo} was not asked")
@@ -49,21 +49,21 @@ def files_there(wanted: Sequence[Wanted]) -> Sequence[File]:
     Raises:
         DownloadFailed, RuntimeFailed: as `store.locate`.
     """
-    from advisor import store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
 
     return store.locate(wanted)
 
 
 def free_disk() -> int:
     """Bytes free where downloads go."""
-    from advisor import store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
 
     return store.free_disk()
 
 
 def cache() -> Path:
     """Where downloads go."""
-    from advisor import shelves  # noqa: PLC0415
+    from advisor.files import shelves  # noqa: PLC0415
 
     return shelves.hub_cache()
 
@@ -74,7 +74,7 @@ def configure(order: Order) -> Setup:
     Raises:
         AdvisorError: as `launching.configure`.
     """
-    from advisor import launching  # noqa: PLC0415
+    from advisor.running import launching  # noqa: PLC0415
 
     return launching.configure(order)
 
@@ -85,7 +85,7 @@ def outline(order: Order) -> Setup:
     Raises:
         AdvisorError: as `launching.configure`.
     """
-    from advisor import launching  # noqa: PLC0415
+    from advisor.running import launching  # noqa: PLC0415
 
     return launching.configure(order, strict=False)
 
@@ -96,7 +96,8 @@ def fetch(setup: Setup, progress: Progress) -> None:
     Raises:
         DownloadFailed, RuntimeFailed: as `store.fetch` and `store.verified`.
     """
-    from advisor import licences, store  # noqa: PLC0415
+    from advisor.files import store  # noqa: PLC0415
+    from advisor.running import licences  # noqa: PLC0415
 
     if store.missing_bytes(setup.files):
         licences.shown(setup.model.name, setup.licence)  # the summary has
@@ -129,21 +130,21 @@ def serve(name: str) -> None:
 
 def uncalibrated(machine: Machine) -> bool:
     """Whether a calibration is worth offering."""
-    from advisor import calibration  # noqa: PLC0415
+    from advisor.trials import calibration  # noqa: PLC0415
 
     return calibration.is_wanted(machine)
 
 
 def calibrate(machine: Machine, stop: threading.Event) -> Iterator[Stage | Calibration]:
     """Measure this machine; as `calibration.run`."""
-    from advisor import calibration  # noqa: PLC0415
+    from advisor.trials import calibration  # noqa: PLC0415
 
     return calibration.run(machine, stop)
 
 
 def decline(machine: Machine) -> None:
     """Do not offer a calibration of it again."""
-    from advisor import calibration  # noqa: PLC0415
+    from advisor.trials import calibration  # noqa: PLC0415
 
     calibration.decline(machine)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.candidates import Prefer
+from advisor.choice.candidates import Prefer
 from advisor.errors import UsageError
 from advisor.machine import Record
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from advisor import sessions, starting
-from advisor.order import Order, Setup
-from advisor.progress import Pace, Transfer
-from advisor.sessions import Session
-from advisor.starting import Proof
+from advisor.console.progress import Pace, Transfer
+from advisor.running import sessions, starting
+from advisor.running.order import Order, Setup
+from advisor.running.sessions import Session
+from advisor.running.starting import Proof
 from advisor.tui.deed import Deed
 from advisor.tui.live import Live
 from advisor.tui.services import Services

@@ -9,14 +9,14 @@ import shlex
 
 import msgspec
 
-from advisor import simulate
-from advisor.candidates import Candidate, Prefer
-from advisor.catalog import Catalog
-from advisor.correction import corrected
+from advisor.choice.candidates import Candidate, Prefer
+from advisor.choice.ranking import Ranking, rank
+from advisor.choice.request import Request
+from advisor.hardware import simulate
+from advisor.hardware.correction import corrected
+from advisor.knowledge.catalog import Catalog
 from advisor.machine import Machine, Record
-from advisor.ranking import Ranking, rank
-from advisor.report import Document, RecommendationPart, document
-from advisor.request import Request
+from advisor.pages.report import Document, RecommendationPart, document
 
 USE_CASE = "chat"
 

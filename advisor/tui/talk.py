@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from advisor.client import Done, Text, Timings, joined
 from advisor.commands.chat import SAMPLING, Pace
-from advisor.order import ADAPTS
-from advisor.sessions import Session
+from advisor.running.client import Done, Text, Timings, joined
+from advisor.running.order import ADAPTS
+from advisor.running.sessions import Session
 from advisor.tui.deed import Deed
 from backends.base import Backend
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from advisor import sessions, starting
-from advisor.decision import PLAIN
-from advisor.order import Order, Setup
-from advisor.prompts import Prompt
-from advisor.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
-from advisor.trial_sessions import Own, Running
+from advisor.running import sessions, starting
+from advisor.running.order import Order, Setup
+from advisor.trials.decision import PLAIN
+from advisor.trials.prompts import Prompt
+from advisor.trials.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
+from advisor.trials.trial_sessions import Own, Running
 from advisor.tui import services
 from advisor.tui.deed import Deed
 from advisor.tui.live import Live, again
 
 if TYPE_CHECKING:
-    from advisor.trial_document import KindPart
+    from advisor.pages.trial_document import KindPart
 
 KINDS = ("code", "questions", "story")
 """A drafter is right most often in code, and least in a story."""
@@ -173,8 +173,10 @@ class Tryout(Deed):
 
     def conclude(self, trial: Trial) -> None:
         """Decide with what was measured, and remember it; as `advisor trial` does."""
-        from advisor import measurements, trial_document, tried  # noqa: PLC0415
-        from advisor.detection import detect  # noqa: PLC0415
+        from advisor.hardware.detection import detect  # noqa: PLC0415
+        from advisor.pages import trial_document  # noqa: PLC0415
+        from advisor.prediction import measurements  # noqa: PLC0415
+        from advisor.running import tried  # noqa: PLC0415
 
         if trial.decision() is None:
             return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from advisor.machine import Cpu, Gpu, Machine
-from advisor.placement import in_words
-from advisor.report import Document, MemoryParts, RecommendationPart
-from advisor.terminal import preference, two_digits
+from advisor.memory.placement import in_words
+from advisor.pages.report import Document, MemoryParts, RecommendationPart
+from advisor.pages.terminal import preference, two_digits
 from advisor.tui.state import Answer, Choice
 
 

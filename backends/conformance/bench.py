@@ -20,7 +20,7 @@ from backends.conformance.rules import Late, Result, Rule, Skipped, judged, name
 if TYPE_CHECKING:
     import httpx
 
-    from advisor.client import Client
+    from advisor.running.client import Client
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Bench:
     @functools.cached_property
     def model(self) -> Model:
         """The files that it is tried with: those given, or the embedded pair in the form that this runtime reads."""
-        from advisor import demo  # noqa: PLC0415
+        from advisor.running import demo  # noqa: PLC0415
 
         if self._given is not None:
             return self._given
@@ -169,7 +169,7 @@ class Bench:
         """A bare HTTP client; paths are relative to `/v1/`."""
         import httpx  # noqa: PLC0415
 
-        from advisor.client import authorized  # noqa: PLC0415
+        from advisor.running.client import authorized  # noqa: PLC0415
 
         return httpx.Client(
             base_url=endpoint.base_url + "/",
@@ -181,14 +181,14 @@ class Bench:
 
     def client(self, endpoint: Endpoint) -> Client:
         """Advisor's own client, in the backend's dialect where it has one."""
-        from advisor.client import joined  # noqa: PLC0415
+        from advisor.running.client import joined  # noqa: PLC0415
 
         return joined(self.backend, endpoint)
 
 
 def _checkpoints() -> Model:
     """The embedded pair as checkpoints, which are made where they are not there yet."""
-    from advisor import demo  # noqa: PLC0415
+    from advisor.running import demo  # noqa: PLC0415
     from profiles.demo import checkpoint  # noqa: PLC0415 - numpy
 
     made = checkpoint.make()

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from advisor.client import Done
 from advisor.errors import AdvisorError
+from advisor.running.client import Done
 from backends.base import Endpoint, Stats
 from backends.conformance.bench import Bench, among, processes
 from backends.conformance.replies import QUESTION, TOKENS

@@ -119,7 +119,7 @@ def chat(bench: Bench) -> None:
 
 def client(bench: Bench) -> None:
     """Advisor's own client gets text, the reason of its end, and the number of tokens."""
-    from advisor.client import Done, Text  # noqa: PLC0415
+    from advisor.running.client import Done, Text  # noqa: PLC0415
 
     with bench.client(bench.endpoint()) as own:
         events = list(own.chat([{"role": "user", "content": QUESTION}], temperature=0, max_tokens=TOKENS))
@@ -230,7 +230,7 @@ def _endless(bench: Bench, endpoint: Endpoint, http: httpx.Client) -> dict[str, 
 
 def _ends(bench: Bench) -> list[str]:
     """The tokens that end an answer, where the target is a file that tells: not all servers know `ignore_eos`."""
-    from advisor import gguf  # noqa: PLC0415
+    from advisor.files import gguf  # noqa: PLC0415
 
     try:
         values = gguf.read(bench.model.target).values

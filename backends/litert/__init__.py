@@ -69,7 +69,7 @@ class LiteRT(Served):
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Served.plan`, with the configuration written in the command."""
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
 
         made = super().plan(model, options)
         written = shell.quoted([config(model, options)])

@@ -96,8 +96,8 @@ class LlamaCpp(Backend):
             NoBackend: llama-server is missing, or too old for this drafter.
             RuntimeFailed: a file is wrong, or the server did not come up.
         """
-        from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
-        from advisor.sessions import any_port  # noqa: PLC0415
+        from advisor.files import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from advisor.running.sessions import any_port  # noqa: PLC0415
         from backends.llama_cpp.server import Server  # noqa: PLC0415
 
         path = binary.find()

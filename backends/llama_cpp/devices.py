@@ -48,7 +48,7 @@ def called(gpus: Sequence[Gpu], devices: Sequence[RuntimeDevice]) -> tuple[str, 
 
 
 def _one(gpu: Gpu, devices: Sequence[RuntimeDevice]) -> str | None:
-    from advisor.names import plain  # noqa: PLC0415 - needed where something starts, not where somebody asks
+    from advisor.knowledge.names import plain  # noqa: PLC0415 - needed where something starts, not where somebody asks
 
     alike = [each for each in devices if plain(each.description) == plain(gpu.name)]
     if len(alike) > 1:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from advisor.errors import OutOfMemory, RuntimeFailed
-from advisor.gguf import FETCH
+from advisor.files.gguf import FETCH
 from advisor.units import format_bytes
 from backends import logs
 from backends.base import LaunchPlan

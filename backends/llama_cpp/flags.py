@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from advisor import shell
 from advisor.machine import RuntimeDevice
+from advisor.running import shell
 from backends.base import Model, Options
 from backends.llama_cpp import devices as listed
 

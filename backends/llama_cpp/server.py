@@ -66,7 +66,7 @@ class Server(Group):
 
     def _size(self) -> int:
         """Of all files that it reads."""
-        from advisor.gguf import part_names  # noqa: PLC0415
+        from advisor.files.gguf import part_names  # noqa: PLC0415
 
         model = self.plan.model
         parts = [model.target.with_name(name) for name in part_names(model.target.name)]

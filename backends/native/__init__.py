@@ -105,7 +105,7 @@ class Native(Hosted):
             NoBackend: it is missing.
             RuntimeFailed: a file is wrong.
         """
-        from advisor import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
+        from advisor.files import gguf  # noqa: PLC0415 - numpy's import belongs to starting, not to asking
 
         found = self.detect()
         if not found.available:

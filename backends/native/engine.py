@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from advisor import gguf
 from advisor.errors import UsageError
-from advisor.probes.cpu import probe
-from advisor.probes.host import Local
+from advisor.files import gguf
+from advisor.hardware.probes.cpu import probe
+from advisor.hardware.probes.host import Local
 from backends.native.acceptance import NOTHING, Draft, verified
 from backends.native.depth import AUTO, Depth
 from backends.native.drafters import Drafter, Lookup, Mtp, NoDrafter, Place, Small

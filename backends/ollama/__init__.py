@@ -28,7 +28,7 @@ from backends.listening import listens
 from backends.ollama import address, versions
 
 if TYPE_CHECKING:
-    from advisor.client import Client
+    from advisor.running.client import Client
     from backends.ollama.api import Api
     from backends.ollama.making import Ready
 

@@ -8,8 +8,8 @@ import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from advisor.client import Client, Done, Text, Timings
 from advisor.errors import UsageError
+from advisor.running.client import Client, Done, Text, Timings
 from backends.base import Endpoint
 from backends.ollama import log
 from backends.ollama.api import Api

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from advisor import sessions
 from advisor.machine import Record
+from advisor.running import sessions
 
 
 class Made(Record, frozen=True, kw_only=True):

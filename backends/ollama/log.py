@@ -133,7 +133,7 @@ def find(where: Address) -> Log | None:
 
 def places() -> list[Path]:
     """Where Ollama's documentation says that it writes, and where advisor lets it write."""
-    from advisor import sessions  # noqa: PLC0415
+    from advisor.running import sessions  # noqa: PLC0415
 
     home = Path.home()
     if sys.platform == "win32":

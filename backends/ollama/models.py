@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from advisor import gguf
-from advisor.gguf import Header
+from advisor.files import gguf
+from advisor.files.gguf import Header
 from advisor.machine import Record
 
 BLOB = re.compile(r"sha256-([0-9a-f]{64})")

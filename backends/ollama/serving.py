@@ -171,7 +171,7 @@ def start(where: Address, program: Path) -> None:
     Raises:
         NoBackend: it does not come up.
     """
-    from advisor import sessions  # noqa: PLC0415
+    from advisor.running import sessions  # noqa: PLC0415
 
     path = sessions.log_of(log.OWN)
     apart = {"creationflags": 0x00000008} if sys.platform == "win32" else {"start_new_session": True}

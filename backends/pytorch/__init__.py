@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
+from advisor.knowledge.profile import Runtime
 from advisor.machine import Availability
-from advisor.profile import Runtime
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Watch
 from backends.hosted import Hosted
 
@@ -35,7 +35,7 @@ class Transformers(Hosted):
     @property
     def runtime(self) -> Runtime:
         """What the profiles know of it."""
-        from advisor import catalog  # noqa: PLC0415 - read once for all
+        from advisor.knowledge import catalog  # noqa: PLC0415 - read once for all
 
         return catalog.load().runtimes[self.name]
 
@@ -98,7 +98,7 @@ class Transformers(Hosted):
         Raises:
             UsageError: the options ask for what it does not do.
         """
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
 
         if len(options.gpus) > 1:
             raise UsageError(

@@ -33,7 +33,7 @@ class Sglang(Metered):
         )
 
     def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
 
         return {
             host: shell.quoted([*self._serve(program, model, options), *_rank(rank, options), *options.extra])

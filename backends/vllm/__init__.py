@@ -76,7 +76,7 @@ class Vllm(Metered):
 
     def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:
         """The same server's other ranks; they listen nowhere."""
-        from advisor import shell  # noqa: PLC0415
+        from advisor.running import shell  # noqa: PLC0415
 
         return {
             host: shell.quoted(

@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor import speculation, speed
-from advisor.catalog import Catalog, load
-from advisor.footprint import weights
-from advisor.profile import Architecture, Drafter, DrafterFile, ModelProfile
-from advisor.speed import GpuClass, Reads, Stage
+from advisor.knowledge.catalog import Catalog, load
+from advisor.knowledge.profile import Architecture, Drafter, DrafterFile, ModelProfile
+from advisor.memory.footprint import weights
+from advisor.prediction import speculation, speed
+from advisor.prediction.speed import GpuClass, Reads, Stage
 from profiles.measurements.placed import experts_moved
 from profiles.measurements.rows import GB, MODELS, kind_of, number, quant_of, table
 
@@ -254,7 +254,7 @@ def clear(actual: float) -> bool:
 
 
 def fitted(gpus: Mapping[str, GpuClass]) -> dict[str, Any]:
-    """`DraftingClass` of `advisor.speed`, where the classes of GPUs have these constants."""
+    """`DraftingClass` of `advisor.prediction.speed`, where the classes of GPUs have these constants."""
     pairs = [one for one in measured(gpus) if not one.excluded]
     *rows, layers, round_cost = np.exp(estimate(pairs)).tolist()
     errors = np.array([np.log(found / one.gain) for one, found in left_out(pairs) if one.kind != "apple-mlx"])

@@ -3,7 +3,7 @@
     python -m profiles.measurements.fit            write the constants, print the tables
     python -m profiles.measurements.fit --check    fail where the constants on file are not what the rows give
 
-The formula is `advisor.speed`'s: time per token = weights / (bandwidth x efficiency) + cache / (bandwidth x
+The formula is `advisor.prediction.speed`'s: time per token = weights / (bandwidth x efficiency) + cache / (bandwidth x
 cache efficiency) + layers x fixed time. Each class of hardware has four constants, fitted on the logarithm of
 the time with a prior at its family's, the family's at that of all: few rows move a class little. Residuals have
 heavy tails, so that a machine which was not left to itself does not bend a class; rows of one model on one
@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor.speed import GpuClass, both_limits
+from advisor.prediction.speed import GpuClass, both_limits
 from profiles.measurements import drafting, llmfit, placed, prompts
 from profiles.measurements.rows import RUNTIMES_OF_THEIR_OWN, Row, measured, others, runtimes
 

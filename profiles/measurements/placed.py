@@ -1,4 +1,4 @@
-"""Rows as machines and placements, predicted by `advisor.speed` itself.
+"""Rows as machines and placements, predicted by `advisor.prediction.speed` itself.
 
 The check that the product's code gives what the fit judged, and the judgement of what the fit does not see: experts and
 layers in main memory.
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advisor import speed
-from advisor.catalog import Catalog, load
-from advisor.footprint import weights
+from advisor.knowledge.catalog import Catalog, load
 from advisor.machine import Cpu, Gpu, Machine, Memory, Vendor
-from advisor.placement import Mode, Placement
-from advisor.speed import Setup
+from advisor.memory.footprint import weights
+from advisor.memory.placement import Mode, Placement
+from advisor.prediction import speed
+from advisor.prediction.speed import Setup
 from profiles.measurements.rows import GB, GIB, MODELS, kind_of, number, quant_of, table
 
 VENDORS: dict[str, Vendor] = {"nvidia": "nvidia", "jetson": "nvidia", "amd": "amd", "apple": "apple", "intel": "intel"}
@@ -99,7 +99,7 @@ def setup_of(line: dict[str, str], catalog: Catalog, mode: Mode, *, layers: int 
 
 
 def seconds(setup: Setup) -> float:
-    """What `advisor.speed` says of one token."""
+    """What `advisor.prediction.speed` says of one token."""
     return speed.step_seconds(setup, *speed.stages(setup), 1)
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advisor.catalog import Catalog, load
-from advisor.speed import prompt_flops
+from advisor.knowledge.catalog import Catalog, load
+from advisor.prediction.speed import prompt_flops
 from profiles.measurements.rows import GPU_ONLY, MODELS, kind_of, number, table
 
 SHORTEST, DEEPEST = 256, 8192
@@ -83,7 +83,7 @@ def experts_share(rows: Sequence[Prompt]) -> float:
 
 
 def fitted() -> dict[str, Any]:
-    """`PromptClass` of `advisor.speed`."""
+    """`PromptClass` of `advisor.prediction.speed`."""
     rows = measured(load())
     experts = experts_share([row for row in rows if row.kind != "cpu"])
     logs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor.catalog import Catalog, load
-from advisor.footprint import expert_weights, weights
-from advisor.profile import Architecture, ModelProfile, Quant
-from advisor.speed import kv_read_bytes
+from advisor.knowledge.catalog import Catalog, load
+from advisor.knowledge.profile import Architecture, ModelProfile, Quant
+from advisor.memory.footprint import expert_weights, weights
+from advisor.prediction.speed import kv_read_bytes
 
 FOLDER = Path(__file__).parent
 GIB = 1 << 30

@@ -24,11 +24,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor import calibration, catalog, estimate, gguf, known, speed, subject
-from advisor.detection import detect
+from advisor.choice import estimate, subject
+from advisor.choice.request import choose_backend
+from advisor.files import gguf
+from advisor.hardware.detection import detect
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.request import choose_backend
-from advisor.speed import Setup
+from advisor.prediction import known, speed
+from advisor.prediction.speed import Setup
+from advisor.trials import calibration
 from backends.native.engine import Engine, Spent, cores
 from tests.bench import servers
 from tests.engine.random_pair import Pair

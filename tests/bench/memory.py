@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advisor import footprint, gguf, shapes
-from advisor.catalog import load
-from advisor.footprint import MIB, Shape
-from advisor.profile import Architecture, ModelProfile
+from advisor.files import gguf, shapes
+from advisor.knowledge.catalog import load
+from advisor.knowledge.profile import Architecture, ModelProfile
+from advisor.memory import footprint
+from advisor.memory.footprint import MIB, Shape
 from tests.tools import header_gguf, llama_server
 from tests.tools.allocations import children, parse
 

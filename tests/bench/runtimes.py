@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor import demo
-from advisor.client import Client, Done, Text, joined
+from advisor.running import demo
+from advisor.running.client import Client, Done, Text, joined
 from backends.base import Backend, Model, Options, load
 from profiles.demo import checkpoint
 

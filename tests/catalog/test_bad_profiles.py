@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor.catalog import load
 from advisor.errors import ProfileError
+from advisor.knowledge.catalog import load
 
 E2B, NVIDIA, USES = "models/e2b.yaml", "devices/nvidia.yaml", "use_cases.yaml"
 
@@ -154,7 +154,7 @@ def test_missing_use_cases(folder: Path) -> None:
 
 
 def test_shipped_files_are_called_by_their_place_in_the_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    import advisor.catalog as module
+    import advisor.knowledge.catalog as module
 
     spoil(folder, E2B, "bytes: 2620370976", "bytes: 24 GB/s")
     monkeypatch.setattr(module.profiles, "__path__", [str(folder)])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import profiles
-from advisor.catalog import build, load, load_folder
+from advisor.knowledge.catalog import build, load, load_folder
 
 HEAVY = ("textual", "llama_cpp", "ollama", "huggingface_hub", "rich", "numpy", "httpx")
 
@@ -34,6 +34,6 @@ def test_loaded_once() -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     asked = f"[m for m in {HEAVY!r} if m in sys.modules]"
-    code = f"import sys; from advisor.catalog import load; load(); print({asked})"
+    code = f"import sys; from advisor.knowledge.catalog import load; load(); print({asked})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from advisor.catalog import load
 from advisor.errors import UsageError
+from advisor.knowledge.catalog import load
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from advisor.catalog import Catalog, load
-from advisor.names import plain
-from advisor.profile import Architecture, Bytes, ModelProfile, Quant
+from advisor.knowledge.catalog import Catalog, load
+from advisor.knowledge.names import plain
+from advisor.knowledge.profile import Architecture, Bytes, ModelProfile, Quant
 
 MODELS = ("e2b", "e4b", "12b", "26b", "31b")
 USE_CASES = {"chat", "coding", "reasoning", "agents", "vision", "audio", "long-context"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from advisor import __main__, interrupts
+from advisor import __main__
+from advisor.console import interrupts
 
 
 def heed() -> None:

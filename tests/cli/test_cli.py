@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from advisor import cli, streams
+from advisor import cli
+from advisor.console import streams
 from advisor.errors import AdvisorError, Interrupted
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")

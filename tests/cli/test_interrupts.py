@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from advisor import interrupts
 from advisor.cli import shown_error
+from advisor.console import interrupts
 from advisor.errors import Interrupted, RuntimeFailed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -45,7 +45,7 @@ def ended(code: str, folder: Path, *words: str) -> subprocess.CompletedProcess[s
 
 INTERRUPTING = """
 import os, signal, sys
-from advisor import __main__, cli
+from advisor import __main__; from advisor import cli
 
 class Moment:
     def main(self, **_):

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from advisor import catalog, cli
+from advisor import cli
+from advisor.knowledge import catalog
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 WRITTEN = re.findall(

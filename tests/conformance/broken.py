@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
-from advisor.client import Client, Done, Text
 from advisor.errors import Interrupted, RuntimeFailed
 from advisor.machine import Availability
+from advisor.running.client import Client, Done, Text
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Progress, Stats, Watch
 from tests.conformance.example import Example
 from tests.conformance.relay import Relay

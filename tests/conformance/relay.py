@@ -71,7 +71,7 @@ class Relay(Backend):
         return LaunchPlan(backend=self.name, model=model, options=options, command="relay")
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
-        from advisor import gguf  # it imports numpy
+        from advisor.files import gguf  # it imports numpy
 
         gguf.pair(plan.model.target, plan.model.drafter)
         upstream = self.upstreams[plan.model.drafter is not None]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from advisor import demo
+from advisor.running import demo
 from backends.base import Backend, Options
 from backends.conformance import RULES, Bench, name_of, paper, serving, verdict
 from backends.native import Native

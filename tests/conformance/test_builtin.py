@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor import sessions
+from advisor.running import sessions
 from backends.base import Backend, Model, load
 from backends.conformance import serving
 from backends.ollama import address, log

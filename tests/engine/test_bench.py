@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.catalog import load
+from advisor.knowledge.catalog import load
 from backends.native.engine import Engine
 from tests.bench import engine as bench
 from tests.engine.lossless import tokens

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor import gguf
 from advisor.errors import RuntimeFailed
+from advisor.files import gguf
 from backends.native.depth import AUTO
 from backends.native.drafters import Lookup, Mtp, Place, Small, same_vocabulary
 from backends.native.engine import Engine

@@ -16,8 +16,8 @@ import msgspec
 import psutil
 import pytest
 
-from advisor.client import Client, Done
 from advisor.errors import RuntimeFailed
+from advisor.running.client import Client, Done
 from backends.base import Endpoint, LaunchPlan, Model, Options
 from backends.native import Native, death, process
 from tests.engine import random_pair
@@ -175,7 +175,7 @@ def test_an_assertion_in_llama_cpp(tmp_path: Path, own_tmp: Path) -> None:
     random_pair.write_target(path, Shape(width=128, ffn=256, heads=4, sliding=(True, True, True, True, True, False)))
     backend = Native()
     made = backend.plan(Model(name="asserts", target=path), Options(threads=1))
-    unchecked = "import advisor.gguf as g; g._check_layers = lambda _: None"
+    unchecked = "import advisor.files.gguf as g; g._check_layers = lambda _: None"
     program = f"{unchecked}; from backends.native.server import main; main()"
     argv = (sys.executable, "-c", program, *made.argv[made.argv.index("--target") :])
     engine = process.Process.start(argv)

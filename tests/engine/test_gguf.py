@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advisor import gguf
 from advisor.errors import RuntimeFailed, UsageError
+from advisor.files import gguf
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair
 

@@ -18,8 +18,8 @@ import httpx
 import psutil
 import pytest
 
-from advisor.client import Client
 from advisor.errors import AdvisorError, UsageError
+from advisor.running.client import Client
 from backends.base import Endpoint, Model, Options
 from backends.native import Native, built_for
 from backends.native.guard import Guard, loopback

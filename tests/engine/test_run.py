@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from advisor import cli, demo
+from advisor import cli
+from advisor.running import demo
 from backends.base import Model
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair

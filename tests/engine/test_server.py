@@ -12,9 +12,9 @@ import httpx
 import openai
 import pytest
 
-from advisor.client import Client, Done
-from advisor.demo import collect
 from advisor.errors import UsageError
+from advisor.running.client import Client, Done
+from advisor.running.demo import collect
 from backends.base import Endpoint
 from backends.native import Native
 

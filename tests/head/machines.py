@@ -1,8 +1,8 @@
 """Machines for the tests: the ones people name, described as they would describe them."""
 
-from advisor.catalog import load
+from advisor.hardware.simulate import parse
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Cpu, Machine, Memory
-from advisor.simulate import parse
 
 GIB = 1 << 30
 

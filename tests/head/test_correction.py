@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from advisor.catalog import load
-from advisor.correction import corrected
+from advisor.choice.ranking import Request, rank
 from advisor.errors import UsageError
+from advisor.hardware.correction import corrected
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability
-from advisor.ranking import Request, rank
 from tests.head.machines import GIB, real, simulated
 
 CATALOG = load()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from advisor.catalog import load
-from advisor.curves import memory_by_context, speed_by_depth, steps
-from advisor.ranking import Request, rank
-from advisor.speed import DEFAULT_DEPTH
+from advisor.choice.curves import memory_by_context, speed_by_depth, steps
+from advisor.choice.ranking import Request, rank
+from advisor.knowledge.catalog import load
+from advisor.prediction.speed import DEFAULT_DEPTH
 from tests.head.machines import NAMED, simulated
 
 CATALOG = load()

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor import footprint
-from advisor.catalog import load
-from advisor.footprint import MIB, Shape
+from advisor.knowledge.catalog import load
+from advisor.memory import footprint
+from advisor.memory.footprint import MIB, Shape
 
 CATALOG = load()
 

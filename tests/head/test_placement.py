@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from advisor.catalog import load
-from advisor.footprint import GIB, MIB, Footprint, Shape, footprint
+from advisor.knowledge.catalog import load
 from advisor.machine import Gpu
-from advisor.placement import budget, place, single_copy
+from advisor.memory.footprint import GIB, MIB, Footprint, Shape, footprint
+from advisor.memory.placement import budget, place, single_copy
 from tests.head.machines import real, simulated
 
 CATALOG = load()

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from advisor.candidates import Candidate
-from advisor.catalog import load
+from advisor.choice.candidates import Candidate
+from advisor.choice.ranking import Ranking, Request, rank
+from advisor.choice.score import score
 from advisor.errors import NoBackend, NothingFits, UsageError
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Machine
-from advisor.ranking import Ranking, Request, rank
-from advisor.score import score
 from tests.head.machines import GIB, NAMED, real, simulated
 
 CATALOG = load()

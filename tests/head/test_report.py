@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from advisor import terminal
-from advisor.catalog import load
+from advisor.choice.ranking import Request, rank
 from advisor.commands.launch import command as launch
-from advisor.ranking import Request, rank
-from advisor.report import Document, document, json_schema
+from advisor.knowledge.catalog import load
+from advisor.pages import terminal
+from advisor.pages.report import Document, document, json_schema
 from tests.head.machines import NAMED, simulated
 
 CATALOG = load()

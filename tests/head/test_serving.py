@@ -12,16 +12,20 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor import catalog, concurrency, serving, simulate, terminal
+from advisor.choice.ranking import Ranking, Request, rank
 from advisor.errors import NoBackend
-from advisor.launching import configure
+from advisor.hardware import simulate
+from advisor.knowledge import catalog
 from advisor.machine import Availability
-from advisor.order import Order
-from advisor.rack import Rack
-from advisor.ranking import Ranking, Request, rank
-from advisor.report import document, json_schema
-from advisor.room import cards_of
-from advisor.service import Service
+from advisor.memory.room import cards_of
+from advisor.pages import terminal
+from advisor.pages.report import document, json_schema
+from advisor.prediction import concurrency
+from advisor.running.launching import configure
+from advisor.running.order import Order
+from advisor.services import serving
+from advisor.services.rack import Rack
+from advisor.services.service import Service
 
 CATALOG = catalog.load()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from advisor.candidates import Candidate
-from advisor.catalog import load
-from advisor.ranking import Request, rank
-from advisor.report import document
-from advisor.shares import Parts, parts, shares
+from advisor.choice.candidates import Candidate
+from advisor.choice.ranking import Request, rank
+from advisor.knowledge.catalog import load
+from advisor.memory.shares import Parts, parts, shares
+from advisor.pages.report import document
 from tests.head.machines import NAMED, simulated
 
 MACHINES = (*NAMED, "8x H100 SXM, 512GB", "RTX 3070, 64GB", "RTX 4060 8GB, 128GB")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.catalog import load
 from advisor.errors import UsageError
-from advisor.simulate import parse, read
+from advisor.hardware.simulate import parse, read
+from advisor.knowledge.catalog import load
 from tests.head.machines import GIB, NAMED, real, simulated
 
 CATALOG = load()

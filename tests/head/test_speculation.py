@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor import speculation
-from advisor.speculation import acceptances, best_plan, expected_tokens, gain, repacked_cost, smooth_cost
+from advisor.prediction import speculation
+from advisor.prediction.speculation import acceptances, best_plan, expected_tokens, gain, repacked_cost, smooth_cost
 
 CODE = (0.90, 0.80 / 0.90, 0.69 / 0.80, 0.56 / 0.69)
 """31B on code: .90/.80/.69/.56 of the drafts reach positions 1 to 4."""

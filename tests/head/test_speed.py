@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from advisor import speed
-from advisor.catalog import load
-from advisor.footprint import weights
+from advisor.knowledge.catalog import load
 from advisor.machine import Machine
-from advisor.placement import Mode, Placement
-from advisor.speed import Setup
+from advisor.memory.footprint import weights
+from advisor.memory.placement import Mode, Placement
+from advisor.prediction import speed
+from advisor.prediction.speed import Setup
 from tests.head.machines import real, simulated
 
 CATALOG = load()

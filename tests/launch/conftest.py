@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from advisor import sessions
 from advisor.errors import AdvisorError
+from advisor.running import sessions
 from backends.llama_cpp import binary
 from tests.tools import llama_server as llama
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from advisor import attachments
-from advisor.client import Client, Done, Text, Timings
 from advisor.commands.answerer import Answerer
+from advisor.console.printer import Printer
 from advisor.errors import UsageError
-from advisor.printer import Printer
+from advisor.running import attachments
+from advisor.running.client import Client, Done, Text, Timings
 from backends.native import Native
 from tests.launch.conftest import advisor
 

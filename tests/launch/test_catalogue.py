@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import arrangement, catalog, cli, detection, launching, simulate
+from advisor import cli
+from advisor.choice.ranking import Request, rank
 from advisor.errors import DownloadFailed, NothingFits, UsageError
+from advisor.hardware import detection, simulate
+from advisor.knowledge import catalog
 from advisor.machine import Gpu
-from advisor.order import Order
-from advisor.ranking import Request, rank
+from advisor.running import arrangement, launching
+from advisor.running.order import Order
 from tests.bench.memory import write_pair
 
 NOWHERE = "http://127.0.0.1:9"

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import demo, sessions
-from advisor.client import Done, Text, Timings, running
 from advisor.commands.chat import SAMPLING, Chat, live_words
+from advisor.console.footer import Footer
 from advisor.errors import Interrupted, RuntimeFailed, UsageError
-from advisor.footer import Footer
-from advisor.sessions import Session
+from advisor.running import demo, sessions
+from advisor.running.client import Done, Text, Timings, running
+from advisor.running.sessions import Session
 from backends.base import Endpoint, Options, Stats, load
 from backends.native import Native
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor import sessions
+from advisor.running import sessions
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair
 from tests.fakes.terminal import CTRL_C, CTRL_D, Terminal

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor import checks, demo
+from advisor.doctor import checks
 from advisor.machine import Availability
+from advisor.running import demo
 from backends.base import LaunchPlan, Model, Options
 from backends.llama_cpp import LlamaCpp
 from backends.native import Native

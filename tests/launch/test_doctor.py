@@ -13,10 +13,15 @@ import click.testing
 import msgspec
 import pytest
 
-from advisor import builds, catalog, checks, cli, detection, privacy, sessions, simulate, store
+from advisor import cli
 from advisor.commands import doctor
+from advisor.doctor import builds, checks, privacy
+from advisor.files import store
+from advisor.hardware import detection, simulate
+from advisor.hardware.probes.host import Findings, Replay
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Cpu, Gpu, Problem, Vendor
-from advisor.probes.host import Findings, Replay
+from advisor.running import sessions
 from backends.llama_cpp import LlamaCpp
 from backends.native import build
 
@@ -233,7 +238,7 @@ def test_disk(monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of processes")
 def test_a_limit_on_addresses_is_found() -> None:
-    code = "from advisor import checks; print([check.command for check in checks._address_space()])"
+    code = "from advisor.doctor import checks; print([check.command for check in checks._address_space()])"
     for limit, said in (("unlimited", "[]"), ("30000000", "['ulimit -v unlimited']")):
         line = f'ulimit -v {limit} && exec "$0" -c "$1"'
         done = subprocess.run(["sh", "-c", line, sys.executable, code], capture_output=True, text=True, check=False)

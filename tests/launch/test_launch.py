@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor import cli, sessions
+from advisor import cli
+from advisor.running import sessions
 from tests.launch.conftest import DEMO, advisor, ask, wait_for
 
 pytestmark = pytest.mark.engine

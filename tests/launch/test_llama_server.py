@@ -14,12 +14,12 @@ import httpx
 import msgspec
 import pytest
 
-from advisor import demo, launching, sessions, starting
-from advisor.client import Client
-from advisor.demo import collect
 from advisor.errors import AdvisorError, RuntimeFailed
-from advisor.order import Order, Setup
-from advisor.sessions import Session
+from advisor.running import demo, launching, sessions, starting
+from advisor.running.client import Client
+from advisor.running.demo import collect
+from advisor.running.order import Order, Setup
+from advisor.running.sessions import Session
 from backends.base import Model, Options
 from backends.llama_cpp import LlamaCpp
 from backends.native import Native

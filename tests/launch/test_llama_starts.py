@@ -21,13 +21,15 @@ import httpx
 import msgspec
 import pytest
 
-from advisor import arrangement, launching, measurements, sessions, shell, starting, store
-from advisor.client import Client
-from advisor.demo import collect
 from advisor.errors import OutOfMemory, RuntimeFailed
+from advisor.files import store
+from advisor.files.store import Wanted
 from advisor.machine import Gpu, RuntimeDevice
-from advisor.order import Order
-from advisor.store import Wanted
+from advisor.prediction import measurements
+from advisor.running import arrangement, launching, sessions, shell, starting
+from advisor.running.client import Client
+from advisor.running.demo import collect
+from advisor.running.order import Order
 from backends.base import LaunchPlan, Model, Options, Watch
 from backends.llama_cpp import LlamaCpp, binary, flags
 from tests.fakes.hub import serve
@@ -113,7 +115,7 @@ def test_the_dry_runs_command_runs_as_printed(tmp_path: Path) -> None:
 def test_it_runs_as_printed_where_the_files_are_still_to_be_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from advisor import gguf
+    from advisor.files import gguf
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from advisor import catalog, sessions
-from advisor.download import PART
+from advisor.files.download import PART
+from advisor.knowledge import catalog
+from advisor.running import sessions
 from tests.engine import random_pair
 from tests.engine.random_pair import TARGET
 from tests.fakes.hub import Hub, serve

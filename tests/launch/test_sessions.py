@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor import sessions
 from advisor.errors import RuntimeFailed, UsageError
-from advisor.sessions import Session
+from advisor.running import sessions
+from advisor.running.sessions import Session
 from backends.base import Endpoint, LaunchPlan, Model, Options
 from backends.native import Native
 from backends.native.process import HELD
@@ -151,7 +151,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(child: subprocess.Popen[byt
     session = started(child.pid)
     endless = (
         "import sys, msgspec\n"
-        "from advisor import sessions\n"
+        "from advisor.running import sessions\n"
         "session = sessions.everything()[0]\n"
         "print('writing', flush=True)\n"
         "while True:\n"

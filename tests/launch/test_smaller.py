@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from advisor import catalog, cli, detection, launching, simulate, smaller
+from advisor import cli
 from advisor.errors import OutOfMemory
-from advisor.order import Order, Setup
+from advisor.hardware import detection, simulate
+from advisor.knowledge import catalog
+from advisor.running import launching, smaller
+from advisor.running.order import Order, Setup
 from tests.launch.conftest import DEMO
 
 GIB = 1 << 30

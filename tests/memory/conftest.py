@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from advisor.catalog import Catalog, load
+from advisor.knowledge.catalog import Catalog, load
 from tests.bench.memory import Pair, write_pair
 from tests.tools.allocations import children
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.budgets import Budget, budget
-from advisor.footprint import GIB
 from advisor.machine import Gpu, Machine, Memory
+from advisor.memory.budgets import Budget, budget
+from advisor.memory.footprint import GIB
 from tests.head.machines import NAMED, real, simulated
 
 

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from advisor.cli import cli
-from advisor.footprint import MIB
+from advisor.memory.footprint import MIB
 from tests.bench.memory import Pair
 
 SEEN = yaml.safe_load(Path(__file__).with_name("cuda.yaml").read_text())

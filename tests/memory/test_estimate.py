@@ -11,11 +11,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor import cli, estimate
-from advisor import subject as subjects
-from advisor.catalog import Catalog, load
-from advisor.footprint import KV_BYTES_PER_32_ELEMENTS, MIB
+from advisor import cli
+from advisor.choice import estimate
+from advisor.choice import subject as subjects
+from advisor.knowledge.catalog import Catalog, load
 from advisor.machine import Availability
+from advisor.memory.footprint import KV_BYTES_PER_32_ELEMENTS, MIB
 from tests.bench.memory import Pair
 from tests.engine import random_pair
 from tests.head.machines import NAMED, simulated

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advisor import cli, gguf, shapes
+from advisor import cli
 from advisor.errors import AdvisorError, RuntimeFailed
+from advisor.files import gguf, shapes
 from tests.bench.memory import Pair
 
 quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=1000)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from advisor import footprint, gguf, shapes
-from advisor.catalog import Catalog
-from advisor.footprint import MIB, Shape
+from advisor.files import gguf, shapes
+from advisor.knowledge.catalog import Catalog
+from advisor.memory import footprint
+from advisor.memory.footprint import MIB, Shape
 from tests.bench import memory
 from tests.bench.memory import Compared, Pair
 from tests.tools import header_gguf

@@ -15,8 +15,9 @@ from typing import Any
 import gguf as writer
 import pytest
 
-from advisor import cli, remote
+from advisor import cli
 from advisor.errors import DownloadFailed, RuntimeFailed, UsageError
+from advisor.files import remote
 from tests.bench.memory import Pair
 from tests.tools import header_gguf
 

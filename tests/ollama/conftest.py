@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from advisor import cli, demo, sessions
+from advisor import cli
+from advisor.running import demo, sessions
 from backends.base import LaunchPlan, Model, Options
 from backends.ollama import Ollama, address, log
 from tests.fakes import ollama as fake

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from advisor.client import Done, Text, joined
-from advisor.demo import collect
 from advisor.errors import UsageError
+from advisor.running.client import Done, Text, joined
+from advisor.running.demo import collect
 from backends.base import Model, Options
 from backends.ollama import Ollama
 from backends.ollama.address import given

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor import catalog, sessions
-from advisor.simulate import parse
+from advisor.hardware.simulate import parse
+from advisor.knowledge import catalog
+from advisor.running import sessions
 from tests.engine import random_pair
 from tests.fakes import ollama as fake
 from tests.fakes.hub import Hub, serve

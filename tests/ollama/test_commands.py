@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor import sessions
+from advisor.running import sessions
 from tests.fakes import ollama as fake
 from tests.fakes import ollama_files as files
 from tests.launch.conftest import advisor, ask, wait_for

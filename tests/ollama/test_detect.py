@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor import checks
 from advisor.commands.detect import backend_text
+from advisor.doctor import checks
 from advisor.errors import NoBackend, UsageError
 from backends.base import Endpoint
 from backends.ollama import Ollama, address, versions

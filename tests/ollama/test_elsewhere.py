@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 import pytest
 
-from advisor import catalog
+from advisor.choice.ranking import Request, rank
+from advisor.choice.request import choose_backend
 from advisor.commands import elsewhere
 from advisor.errors import NoBackend, UsageError
+from advisor.hardware.simulate import parse
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Machine
-from advisor.ranking import Request, rank
-from advisor.request import choose_backend
-from advisor.simulate import parse
 from backends.ollama import Ollama, address
 from tests.fakes import ollama as fake
 from tests.ollama.conftest import TAG, Run, pair

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor.client import Client, joined
-from advisor.demo import collect
 from advisor.errors import AdvisorError, DownloadFailed, Interrupted, NoBackend, RuntimeFailed, UsageError
+from advisor.running.client import Client, joined
+from advisor.running.demo import collect
 from backends.base import Endpoint, Model
 from backends.ollama import Ollama, address
 from backends.ollama.address import given

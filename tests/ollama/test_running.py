@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor.client import Done, joined
-from advisor.demo import collect
 from advisor.errors import RuntimeFailed, UsageError
+from advisor.running.client import Done, joined
+from advisor.running.demo import collect
 from backends.base import Watch
 from backends.ollama import Ollama, log
 from backends.ollama.address import given, parse

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from advisor import estimate
-from advisor.catalog import load
+from advisor.choice import estimate
+from advisor.choice.ranking import Ranking, Request, rank
+from advisor.choice.subject import from_catalogue
 from advisor.errors import NoBackend, NothingFits, UsageError
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Machine
-from advisor.ranking import Ranking, Request, rank
-from advisor.subject import from_catalogue
 from tests.head.machines import NAMED, real, simulated
 
 CATALOG = load()

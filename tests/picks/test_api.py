@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from advisor import detect, recommend
-from advisor.catalog import load
 from advisor.errors import AdvisorError
+from advisor.hardware.simulate import parse
+from advisor.knowledge.catalog import load
 from advisor.machine import Machine
-from advisor.simulate import parse
 
 MACHINES = ("RTX 3060 12GB, 32GB", "M3 Max 64GB", "cpu, 32GB", "RTX 4090, 64GB", "Raspberry Pi 5 8GB")
 OUTSIDE = ("open", "os.", "subprocess.", "socket.", "import", "shutil.", "glob.", "pathlib.")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor import catalog, compiled
-from advisor.catalog import Catalog
-from advisor.profile import Bandwidth
+from advisor.knowledge import catalog, compiled
+from advisor.knowledge.catalog import Catalog
+from advisor.knowledge.profile import Bandwidth
 
 OWN = Path(next(iter(catalog.profiles.__path__)))
 

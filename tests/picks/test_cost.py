@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from advisor.catalog import load
-from advisor.cost import cost, hosted_prices, price
 from advisor.errors import UsageError
+from advisor.knowledge.catalog import load
+from advisor.money.cost import cost, hosted_prices, price
 
 
 def test_a_price_per_hour() -> None:

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from advisor import names, recommend
-from advisor.catalog import Catalog, load
+from advisor import recommend
 from advisor.cli import cli
+from advisor.knowledge import names
+from advisor.knowledge.catalog import Catalog, load
 
 GIB = 1 << 30
 

@@ -9,10 +9,10 @@ from typing import NamedTuple, cast
 
 import yaml
 
-from advisor.candidates import Candidate, Prefer
-from advisor.catalog import load
-from advisor.ranking import Request, rank
-from advisor.simulate import parse
+from advisor.choice.candidates import Candidate, Prefer
+from advisor.choice.ranking import Request, rank
+from advisor.hardware.simulate import parse
+from advisor.knowledge.catalog import load
 
 TABLE = Path(__file__).parent / "golden.yaml"
 ANY = "any"

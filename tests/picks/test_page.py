@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from advisor import terminal
-from advisor.catalog import load
-from advisor.cost import price
-from advisor.ranking import Request, rank
-from advisor.report import document
+from advisor.choice.ranking import Request, rank
+from advisor.knowledge.catalog import load
+from advisor.money.cost import price
+from advisor.pages import terminal
+from advisor.pages.report import document
 from tests.head.machines import NAMED, simulated
 
 

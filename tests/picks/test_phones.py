@@ -3,8 +3,9 @@
 import pytest
 from click.testing import CliRunner
 
-from advisor import catalog, phones
 from advisor.cli import cli
+from advisor.hardware import phones
+from advisor.knowledge import catalog
 
 
 @pytest.mark.parametrize(("device", "store"), [("Pixel 9", "Google Play"), ("iPhone 17 Pro", "the App Store")])

@@ -6,14 +6,14 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advisor.catalog import load
+from advisor.choice.ranking import Ranking, rank
+from advisor.choice.request import Request
+from advisor.choice.score import score
+from advisor.choice.trades import trades
 from advisor.errors import AdvisorError
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
-from advisor.ranking import Ranking, rank
-from advisor.report import document
-from advisor.request import Request
-from advisor.score import score
-from advisor.trades import trades
+from advisor.pages.report import document
 
 CATALOG = load()
 GIB = 1 << 30

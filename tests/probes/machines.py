@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from advisor.detection import detect
+from advisor.hardware.detection import detect
+from advisor.hardware.probes import amd, apple, cpu, nvidia, windows
+from advisor.hardware.probes.host import Findings, Replay, decoded
+from advisor.knowledge.profile import Bandwidth, Bytes, Device
 from advisor.machine import Basis, Machine, Problem, Record, Vendor
-from advisor.probes import amd, apple, cpu, nvidia, windows
-from advisor.probes.host import Findings, Replay, decoded
-from advisor.profile import Bandwidth, Bytes, Device
 
 FOLDER = Path(__file__).parent / "machines"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -1,6 +1,6 @@
 """Classes of bug: threads counted as cores; a container's share ignored; ARM's names unknown."""
 
-from advisor.probes.host import Findings
+from advisor.hardware.probes.host import Findings
 from tests.probes.machines import machine, said, with_files
 
 

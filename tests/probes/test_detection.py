@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor import detection
 from advisor.commands import backends, detect, doctor
+from advisor.hardware import detection
+from advisor.hardware.probes.diagnosis import diagnose
+from advisor.hardware.probes.host import Findings, Local, Recorder, Replay, ToolError, decoded
 from advisor.machine import Machine
-from advisor.probes.diagnosis import diagnose
-from advisor.probes.host import Findings, Local, Recorder, Replay, ToolError, decoded
 from tests.probes.machines import DEVICES, NAMES, findings, machine, paths, said, with_files
 
 FILES = sorted(set(paths()))
@@ -172,7 +172,7 @@ def test_doctor_sees_the_same_speed_of_memory() -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from advisor.detection import detect; detect(backends=False);"
+        "import sys; from advisor.hardware.detection import detect; detect(backends=False);"
         "print([name for name in ('textual', 'llama_cpp', 'ollama', 'huggingface_hub', 'numpy', 'torch', 'rich')"
         " if name in sys.modules])"
     )

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from advisor.probes import amd, apple, nvidia, windows
-from advisor.probes.host import Findings
+from advisor.hardware.probes import amd, apple, nvidia, windows
+from advisor.hardware.probes.host import Findings
 from tests.probes.machines import (
     DEVICES,
     GIB,

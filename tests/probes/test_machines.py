@@ -11,11 +11,11 @@ import click.testing
 import msgspec
 import pytest
 
-from advisor import catalog
 from advisor.commands import recommend
 from advisor.errors import NoBackend, NothingFits
+from advisor.knowledge import catalog
+from advisor.knowledge.profile import Device
 from advisor.machine import Machine
-from advisor.profile import Device
 from tests.probes.machines import NAMES, Expected, ExpectedGpu, fixture, machine
 
 GIB = 1 << 30

@@ -2,8 +2,8 @@
 
 import pytest
 
-from advisor.probes import memory
-from advisor.probes.host import Findings, Replay
+from advisor.hardware.probes import memory
+from advisor.hardware.probes.host import Findings, Replay
 from tests.probes.machines import GIB, findings, machine, said, with_files
 
 V1 = "/sys/fs/cgroup/memory"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from advisor import names
+from advisor.hardware.probes import bandwidth
+from advisor.hardware.probes.host import Findings, Replay
+from advisor.knowledge import names
 from advisor.machine import Cpu
-from advisor.probes import bandwidth
-from advisor.probes.host import Findings, Replay
 from tests.probes.machines import DEVICES, GIB, device
 
 

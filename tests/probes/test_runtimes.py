@@ -8,11 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor import catalog, detection, estimate, subject
+from advisor.choice import estimate, subject
+from advisor.choice.ranking import Request, rank
+from advisor.choice.request import choose_backend
+from advisor.hardware import detection
+from advisor.hardware.probes import runtimes
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Gpu, RuntimeDevice
-from advisor.probes import runtimes
-from advisor.ranking import Request, rank
-from advisor.request import choose_backend
 from tests.probes.machines import DEVICES, machine
 
 GIB = 1 << 30

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor import catalog, sessions
+from advisor.knowledge import catalog
+from advisor.running import sessions
 from backends.base import Model
 from tests.fakes import runtimes
 

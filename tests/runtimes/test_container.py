@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from advisor import catalog, detection, shelves, simulate
 from advisor.cli import cli
 from advisor.errors import AdvisorError, NoBackend, UsageError
+from advisor.files import shelves
+from advisor.hardware import detection, simulate
+from advisor.knowledge import catalog
 from backends import container
 from backends.base import Model, Options, load
 

@@ -11,9 +11,11 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from advisor import catalog, detection, download, shelves, simulate
 from advisor.cli import cli
 from advisor.errors import DownloadFailed
+from advisor.files import download, shelves
+from advisor.hardware import detection, simulate
+from advisor.knowledge import catalog
 from backends import checkpoint
 from tests.fakes.hub import Fault, Hub, serve
 from tests.runtimes.conftest import Install

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from advisor import sessions
 from advisor.cli import cli
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from advisor.running import sessions
 from backends import metered
 from backends.base import Endpoint, Model, load
 from tests.fakes import runtimes

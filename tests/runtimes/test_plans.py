@@ -9,14 +9,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from advisor import catalog, launching, room, starting
 from advisor.cli import cli
-from advisor.client import _message, _unmarked
 from advisor.commands.launch import parse_hosts
 from advisor.commands.run import stats_lines
 from advisor.errors import NoBackend, RuntimeFailed, UsageError
-from advisor.order import Order, is_place
-from advisor.simulate import parse
+from advisor.hardware.simulate import parse
+from advisor.knowledge import catalog
+from advisor.memory import room
+from advisor.running import launching, starting
+from advisor.running.client import _message, _unmarked
+from advisor.running.order import Order, is_place
 from backends.base import LaunchPlan, Model, load
 
 
@@ -67,8 +69,8 @@ def test_hosts_that_are_none(text: str) -> None:
 
 
 def test_nothing_is_recommended_for_them() -> None:
-    from advisor import catalog
-    from advisor.ranking import Request, rank
+    from advisor.choice.ranking import Request, rank
+    from advisor.knowledge import catalog
 
     with pytest.raises(NoBackend, match="GGUF"):
         rank(Request(backend="vllm"), parse("cpu, 16GB", catalog.load()), catalog.load())

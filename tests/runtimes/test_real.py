@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
-from advisor import catalog, demo, sessions
-from advisor.client import Done, Text, joined
 from advisor.errors import RuntimeFailed
-from advisor.processes import members
+from advisor.knowledge import catalog
+from advisor.running import demo, sessions
+from advisor.running.client import Done, Text, joined
+from advisor.running.processes import members
 from backends.base import Backend, Endpoint, Model, Options, Watch, load
 from backends.conformance import Bench
 from profiles.demo import checkpoint

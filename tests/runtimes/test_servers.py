@@ -19,10 +19,10 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from advisor import sessions
 from advisor.cli import cli
-from advisor.client import Timings
 from advisor.errors import AdvisorError, NoBackend, OutOfMemory, RuntimeFailed
+from advisor.running import sessions
+from advisor.running.client import Timings
 from backends import group, roots, served
 from backends.base import Endpoint, Model, Options, Watch, load
 from backends.counting import _completed

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from advisor import trial as measuring
-from advisor.prompts import Prompt
-from advisor.trial import Answered, Sample, Trial, plan_for
+from advisor.trials import trial as measuring
+from advisor.trials.prompts import Prompt
+from advisor.trials.trial import Answered, Sample, Trial, plan_for
 
 START_S, ANSWER_S = 100.0, 0.01
 

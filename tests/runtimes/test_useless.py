@@ -9,10 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from advisor import measurements, sessions, starting, tried
 from advisor.cli import cli
 from advisor.commands import launch
-from advisor.detection import detect
+from advisor.hardware.detection import detect
+from advisor.prediction import measurements
+from advisor.running import sessions, starting, tried
 from backends.base import Model, Verdict
 from tests.runtimes.conftest import Install, faults, one_file
 
@@ -81,8 +82,8 @@ def test_slower_than_the_last_trial_had_it_without(
 
 
 def test_what_a_trial_measured_without_is_found_again(pair: Model) -> None:
-    from advisor import launching
-    from advisor.order import Order
+    from advisor.running import launching
+    from advisor.running.order import Order
 
     order = Order(model=str(pair.target), drafter=pair.drafter, backend="vllm")
     setup = launching.configure(order, strict=False, measured=False)
@@ -100,7 +101,7 @@ def test_what_a_trial_measured_without_is_found_again(pair: Model) -> None:
 
 
 def test_at_a_terminal_it_is_asked(monkeypatch: pytest.MonkeyPatch, pair: Model) -> None:
-    from advisor.order import Setup
+    from advisor.running.order import Setup
     from backends.base import Options
 
     setup = Setup(backend="vllm", model=pair, options=Options(), drafter_reason="")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor import speed
 from advisor.errors import ProfileError
 from advisor.machine import Cpu, Gpu, Machine, Memory
+from advisor.prediction import speed
 from tests.head.machines import real, simulated
 from tests.head.test_speed import CATALOG, plain, setup
 

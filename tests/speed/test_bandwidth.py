@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.catalog import load
+from advisor.hardware.probes import bandwidth, readtest
+from advisor.hardware.probes.bandwidth import Note
+from advisor.hardware.probes.host import Local
+from advisor.hardware.probes.readtest import Reading
+from advisor.knowledge.catalog import load
 from advisor.machine import Cpu, Memory
-from advisor.probes import bandwidth, readtest
-from advisor.probes.bandwidth import Note
-from advisor.probes.host import Local
-from advisor.probes.readtest import Reading
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -176,12 +176,12 @@ def test_caches_are_added_up(tmp_path: Path) -> None:
 def test_a_kept_reading_needs_neither_ctypes_threads_nor_numpy(cache: Path) -> None:
 
     code = (
-        "import sys, time; from advisor.probes import bandwidth;"
-        "from advisor.probes.host import Local;"
+        "import sys, time; from advisor.hardware.probes import bandwidth;"
+        "from advisor.hardware.probes.host import Local;"
         "from advisor.machine import Cpu, Memory; c = Cpu(name='test', cores=2, threads=4);"
         f"m = Memory(total_bytes={MEMORY.total_bytes}, available_bytes=1);"
         "print(bandwidth.measured(Local(), c, m), 'numpy' in sys.modules,"
-        "'advisor.probes.readtest' in sys.modules)"
+        "'advisor.hardware.probes.readtest' in sys.modules)"
     )
     machine = bandwidth.fingerprint(Local(), CPU, MEMORY)
     bandwidth.keep(cache, Note(machine=machine, rate=5 * 10**9, at=time.time()))

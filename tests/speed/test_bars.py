@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from advisor.catalog import load
+from advisor.knowledge.catalog import load
 from profiles.measurements import drafting, fit, placed
 from profiles.measurements.rows import measured, runtimes, table
 from tests.speed.conftest import Evaluated
@@ -75,7 +75,7 @@ def test_constants_are_what_the_rows_give(evaluated: Evaluated) -> None:
 
 
 def test_the_code_gives_what_the_fit_judged(evaluated: Evaluated) -> None:
-    """`advisor.speed` on the row's machine, to the rounding of the constants on file."""
+    """`advisor.prediction.speed` on the row's machine, to the rounding of the constants on file."""
     rows, support, _ = evaluated
     constants = fit.fitted([*rows, *support])
     lines = {line["row_id"]: line for line in table("gemma4.csv")}

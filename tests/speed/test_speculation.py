@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor import speculation, speed
-from advisor.candidates import WORTHWHILE_GAIN
-from advisor.speculation import at_temperature, processor_cost, repacked_cost
+from advisor.choice.candidates import WORTHWHILE_GAIN
+from advisor.prediction import speculation, speed
+from advisor.prediction.speculation import at_temperature, processor_cost, repacked_cost
 from tests.head.machines import real, simulated
 from tests.head.test_speed import CATALOG, setup
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor import download
-from advisor.store import Wanted
+from advisor.files import download
+from advisor.files.store import Wanted
 from tests.fakes.hub import Hub, serve
 
 DEMO = Path(__file__).parents[2] / "profiles" / "demo"
@@ -49,7 +49,7 @@ def drafter() -> bytes:
 
 @pytest.fixture(scope="session")
 def width() -> int:
-    from advisor import gguf
+    from advisor.files import gguf
 
     return gguf.read(DEMO / "demo.gguf").embedding_length
 

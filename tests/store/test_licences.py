@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor import licences, sessions, store
 from advisor.commands import launch
-from advisor.order import Setup
-from advisor.store import Wanted
+from advisor.files import store
+from advisor.files.store import Wanted
+from advisor.running import licences, sessions
+from advisor.running.order import Setup
 from backends.base import Model, Options
 from tests.fakes.hub import Fault, Hub
 from tests.store.conftest import REPO

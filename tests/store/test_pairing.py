@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from advisor import catalog, launching, pairing, subject
+from advisor.choice import subject
 from advisor.commands import launch
 from advisor.errors import RuntimeFailed
-from advisor.order import Order
+from advisor.files import pairing
+from advisor.knowledge import catalog
+from advisor.running import launching
+from advisor.running.order import Order
 from tests.bench.memory import write_pair
 from tests.engine import random_pair
 
@@ -96,7 +99,7 @@ def test_names_and_metadata_tell_of_qat(home: Path, target: bytes, drafter: byte
         "unsloth/gemma-4-12B-it-GGUF/model.gguf": False,
         "unsloth/gemma-4-12B-it-qat-GGUF/MTP/model.gguf": True,
     }
-    from advisor import gguf
+    from advisor.files import gguf
 
     for place, kind in kinds.items():
         assert pairing.is_qat(gguf.read(put(home / place, target))) is kind, place

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor import progress, store
-from advisor.progress import Pace, Transfer, clock
+from advisor.console import progress
+from advisor.console.progress import Pace, Transfer, clock
+from advisor.files import store
 from tests.fakes.hub import Hub
 from tests.fakes.terminal import Terminal
 from tests.store.conftest import REPO
@@ -72,10 +73,10 @@ def test_a_callback_gets_every_byte(hub: Hub, wanted: Pair) -> None:
 
 FETCH = """
 import sys
-from advisor import progress, store
+from advisor.console import progress; from advisor.files import store
 from advisor.commands.launch import fetch
-from advisor.order import Setup
-from advisor.store import Wanted
+from advisor.running.order import Setup
+from advisor.files.store import Wanted
 from backends.base import Model, Options
 from pathlib import Path
 progress.PATIENCE_S, progress.REPEAT_S = 0.1, float(sys.argv[5])

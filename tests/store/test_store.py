@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor import catalog, download, shelves, store
 from advisor.errors import DownloadFailed, RuntimeFailed
-from advisor.hub import Listing, Upload
-from advisor.store import File, Wanted
+from advisor.files import download, shelves, store
+from advisor.files.hub import Listing, Upload
+from advisor.files.store import File, Wanted
+from advisor.knowledge import catalog
 from tests.engine import random_pair
 from tests.fakes.hub import COMMIT, Fault, Hub
 from tests.store.conftest import DRAFTER, REPO, TARGET

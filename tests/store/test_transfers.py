@@ -16,9 +16,9 @@ import gguf as writer
 import numpy as np
 import pytest
 
-from advisor import download, gguf, shelves, store
 from advisor.errors import DownloadFailed, RuntimeFailed
-from advisor.store import Wanted
+from advisor.files import download, gguf, shelves, store
+from advisor.files.store import Wanted
 from tests.engine import random_pair
 from tests.fakes.hub import Fault, Hub
 from tests.store.conftest import REPO, TARGET
@@ -26,8 +26,8 @@ from tests.store.test_store import Pair, blobs, silent, whole
 
 FETCH = """
 import sys
-from advisor import store
-from advisor.store import Wanted
+from advisor.files import store
+from advisor.files.store import Wanted
 wanted = Wanted(role="target", repo=sys.argv[1], file=sys.argv[2], size=int(sys.argv[3]), width=int(sys.argv[4]))
 files = store.locate([wanted])
 store.fetch(files, lambda what, done, size: print(done, what, flush=True))
@@ -91,7 +91,7 @@ SMALL_DISK = """
 import errno, hashlib, sys
 from pathlib import Path
 import httpx
-from advisor.download import PART, download
+from advisor.files.download import PART, download
 from advisor.errors import DownloadFailed
 url, size, sha256, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 with httpx.Client(follow_redirects=True) as client:

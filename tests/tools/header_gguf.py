@@ -16,7 +16,7 @@ from typing import NamedTuple
 import gguf
 from gguf import GGMLQuantizationType as Type
 
-from advisor.profile import Architecture, Drafter, ModelProfile
+from advisor.knowledge.profile import Architecture, Drafter, ModelProfile
 
 QUANTS = ("Q4_0", "Q4_K_M", "Q8_0", "BF16")
 BASE = {"Q4_0": Type.Q4_0, "Q4_K_M": Type.Q4_K, "Q8_0": Type.Q8_0, "BF16": Type.BF16}

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
-from advisor.catalog import load
-from advisor.profile import ModelProfile
+from advisor.knowledge.catalog import load
+from advisor.knowledge.profile import ModelProfile
 from backends.native import compile as wheel
 from tests.engine.random_pair import Pair
 from tests.tools.header_gguf import Tensor, drafter_tensors, target_tensors, write_drafter, write_target

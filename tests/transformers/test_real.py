@@ -16,9 +16,9 @@ import numpy as np
 import psutil
 import pytest
 
-from advisor import demo
-from advisor.client import Done, Text, joined
 from advisor.errors import RuntimeFailed
+from advisor.running import demo
+from advisor.running.client import Done, Text, joined
 from backends.base import Backend, Endpoint, Model, Options, load
 from backends.native.sampling import Sampling
 from profiles.demo import checkpoint

@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
-from advisor import sessions
+from advisor.running import sessions
 from advisor.tui.app import Wizard
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from advisor import measurements
 from advisor.machine import Machine
-from advisor.measurements import FileId, Measurement
+from advisor.prediction import measurements
+from advisor.prediction.measurements import FileId, Measurement
 
 MACHINE = "0123456789ab"
 

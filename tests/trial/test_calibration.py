@@ -11,13 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import calibration, catalog, demo, gguf, known, measurements, speed
+from advisor.choice.ranking import Recommendation, Request, rank
 from advisor.commands.calibrate import lines
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
+from advisor.files import gguf
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
-from advisor.measurements import FileId
-from advisor.pace import DEMO, DEMO_LAYERS, LAYERS, MORE_LAYERS, MORE_PASSED, PASSED, WIDE, WIDER, Pace
-from advisor.ranking import Recommendation, Request, rank
+from advisor.prediction import known, measurements, speed
+from advisor.prediction.measurements import FileId
+from advisor.prediction.pace import DEMO, DEMO_LAYERS, LAYERS, MORE_LAYERS, MORE_PASSED, PASSED, WIDE, WIDER, Pace
+from advisor.running import demo
+from advisor.trials import calibration
 from backends.native import synthetic
 from tests.launch.conftest import ask
 from tests.trial.examples import keep

@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from advisor import chart
-from advisor.chart import Bar, Group
 from advisor.errors import RuntimeFailed
+from advisor.pages import chart
+from advisor.pages.chart import Bar, Group
 
 
 def drawn(*bars: Bar, title: str = "Gains") -> ET.Element:

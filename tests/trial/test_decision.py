@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from advisor.decision import Decision, Race
+from advisor.trials.decision import Decision, Race
 from tests.trial.machines import KINDS, Machine, machine
 
 FULL = bool(os.environ.get("ADVISOR_FULL"))

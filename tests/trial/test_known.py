@@ -13,12 +13,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor import catalog, curves, known, launching, measurements, tried
+from advisor.choice import curves
+from advisor.choice.ranking import Ranking, Request, rank
+from advisor.knowledge import catalog
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
-from advisor.measurements import FileId
-from advisor.order import ADAPTS, Order
-from advisor.ranking import Ranking, Request, rank
-from advisor.report import document
+from advisor.pages.report import document
+from advisor.prediction import known, measurements
+from advisor.prediction.measurements import FileId
+from advisor.running import launching, tried
+from advisor.running.order import ADAPTS, Order
 from tests.launch.conftest import ask
 from tests.trial.examples import keep, measurement
 
@@ -258,9 +261,9 @@ def test_launch_does_not_heed_what_is_unclear_or_of_another_build(
 def test_recommend_loads_nothing_heavy_for_it(store: Path) -> None:
     trial(plain=50.0, drafted=90.0)
     code = (
-        "import sys, json\nimport advisor.known as known\nimport advisor.catalog as catalog\n"
-        "from advisor.ranking import Request, rank\n"
-        "from advisor.detection import detect\n"
+        "import sys, json\nimport advisor.prediction.known as known\nimport advisor.knowledge.catalog as catalog\n"
+        "from advisor.choice.ranking import Request, rank\n"
+        "from advisor.hardware.detection import detect\n"
         "c = catalog.load()\nm = detect(c.devices.values())\n"
         "known.of(m)\n"
         "print(json.dumps([n for n in ('numpy', 'filelock', 'httpx', 'rich', 'tempfile') if n in sys.modules]))"

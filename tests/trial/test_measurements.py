@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from filelock import FileLock
 
-from advisor import measurements
 from advisor.errors import RuntimeFailed
+from advisor.prediction import measurements
 from tests.trial.examples import MACHINE, measurement
 
 NEWER = msgspec.json.encode(measurement(v=2, model="from a later release"))
@@ -111,7 +111,7 @@ def test_who_rewrites_the_file_is_alone(store: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_writer_that_is_killed_leaves_whole_lines(store: Path) -> None:
     code = (
-        "from advisor import measurements\nfrom tests.trial.examples import measurement\n"
+        "from advisor.prediction import measurements\nfrom tests.trial.examples import measurement\n"
         "while True: measurements.keep(*[measurement(n=n) for n in range(1, 20)])"
     )
     child = subprocess.Popen([sys.executable, "-c", code], env=os.environ.copy())
@@ -132,7 +132,7 @@ def test_a_full_disk_is_told_and_leaves_the_file_as_it_was(store: Path) -> None:
     before = store.read_bytes()
     code = (
         "import resource, signal\n"
-        "from advisor import measurements\nfrom advisor.errors import RuntimeFailed\n"
+        "from advisor.prediction import measurements\nfrom advisor.errors import RuntimeFailed\n"
         "from tests.trial.examples import measurement\n"
         f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 100}, {len(before) + 100}))\n"

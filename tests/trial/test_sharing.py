@@ -11,9 +11,11 @@ import jsonschema
 import msgspec
 import pytest
 
-from advisor import catalog, measurements, sharing
 from advisor.errors import AdvisorError, ProfileError, RuntimeFailed
-from advisor.measurements import FileId
+from advisor.knowledge import catalog
+from advisor.prediction import measurements
+from advisor.prediction.measurements import FileId
+from advisor.trials import sharing
 from tests.launch.conftest import advisor, ask
 from tests.trial.examples import measurement
 

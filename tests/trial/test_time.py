@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from advisor import trial as module
-from advisor.prompts import BYTES_PER_TOKEN, Prompt
-from advisor.trial import READING_AGAIN_S, VISIT_ORDER, Answered, Trial, plan_for
+from advisor.trials import trial as module
+from advisor.trials.prompts import BYTES_PER_TOKEN, Prompt
+from advisor.trials.trial import READING_AGAIN_S, VISIT_ORDER, Answered, Trial, plan_for
 
 SECONDS = 900.0
 CACHED = 60

@@ -17,14 +17,17 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from advisor import launching, measurements, sessions, trial_page, trial_sessions
 from advisor.commands.trial import command
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
-from advisor.order import Order
-from advisor.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
-from advisor.trial_document import BUSY, KindPart, LengthPart
-from advisor.trial_sessions import Own
+from advisor.pages import trial_page
+from advisor.pages.trial_document import BUSY, KindPart, LengthPart
+from advisor.prediction import measurements
+from advisor.running import launching, sessions
+from advisor.running.order import Order
+from advisor.trials import trial_sessions
+from advisor.trials.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
+from advisor.trials.trial_sessions import Own
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Watch, load
 from backends.native import Native
 from tests.engine.random_pair import Pair

@@ -11,14 +11,14 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
+from advisor.console.progress import Transfer
 from advisor.errors import OutOfMemory
-from advisor.order import Order
-from advisor.processes import birth
-from advisor.progress import Transfer
-from advisor.sessions import Session
-from advisor.starting import Proof
-from advisor.trial import Answered, Sample
-from advisor.trial_document import KindPart
+from advisor.pages.trial_document import KindPart
+from advisor.running.order import Order
+from advisor.running.processes import birth
+from advisor.running.sessions import Session
+from advisor.running.starting import Proof
+from advisor.trials.trial import Answered, Sample
 from advisor.tui.app import Wizard
 from advisor.tui.live import Live
 from advisor.tui.screens.chat import ChatStep

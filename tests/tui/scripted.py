@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from advisor.client import Client, Done, Text, Timings
 from advisor.errors import AdvisorError
+from advisor.files.store import File
 from advisor.machine import Availability
-from advisor.order import Order, Repository, Setup
-from advisor.store import File
+from advisor.running.client import Client, Done, Text, Timings
+from advisor.running.order import Order, Repository, Setup
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Progress, Stats, Watch
 
 GIB = 1 << 30

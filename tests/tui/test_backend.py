@@ -11,10 +11,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, OptionList
 
-from advisor import launching
 from advisor.errors import NoBackend
 from advisor.machine import Availability
-from advisor.order import Order, Setup
+from advisor.running import launching
+from advisor.running.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
 from advisor.tui.prospects import prospects

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from advisor import calibration
-from advisor.calibration import Calibration, Costs, Stage
 from advisor.errors import Interrupted, RuntimeFailed
 from advisor.machine import Machine
+from advisor.trials import calibration
+from advisor.trials.calibration import Calibration, Costs, Stage
 from advisor.tui.app import Wizard
 from advisor.tui.screens.answer import Offer
 from advisor.tui.screens.calibrate import Calibrate

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from advisor import sessions
 from advisor.errors import RuntimeFailed
+from advisor.running import sessions
 from advisor.tui.app import Wizard
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.settings import Settings

@@ -19,9 +19,9 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from advisor import sessions
 from advisor.errors import RuntimeFailed
-from advisor.order import Order, Setup
+from advisor.running import sessions
+from advisor.running.order import Order, Setup
 from advisor.tui import app as wizard_app
 from advisor.tui import tryout as tryouts
 from advisor.tui.app import Wizard

@@ -18,16 +18,18 @@ from tests.tui.drive import drive, press, settled
 from tests.tui.world import wizard
 
 LATER = (
-    "advisor.detection", "advisor.probes", "advisor.estimate", "advisor.gguf", "advisor.hub", "advisor.store",
-    "advisor.launching", "advisor.trial", "advisor.calibration", "advisor.client", "advisor.tui.screens.tune",
-    "advisor.tui.screens.summary", "advisor.tui.screens.chat", "backends.llama_cpp", "backends.native", "yaml", "gguf",
-    "numpy", "httpx", "huggingface_hub", "llama_cpp", "ollama", "jinja2", "starlette", "textual.widgets.markdown",
+    "advisor.hardware.detection", "advisor.hardware.probes", "advisor.choice.estimate", "advisor.files.gguf",
+    "advisor.files.hub", "advisor.files.store", "advisor.running.launching", "advisor.trials.trial",
+    "advisor.trials.calibration", "advisor.running.client", "advisor.tui.screens.tune",
+    "advisor.tui.screens.summary", "advisor.tui.screens.chat", "backends.llama_cpp", "backends.native", "yaml",
+    "gguf", "numpy", "httpx", "huggingface_hub", "llama_cpp", "ollama", "jinja2", "starlette",
+    "textual.widgets.markdown",
 )  # fmt: skip
 """What the first picture needs nothing of."""
 
 OPENED = """
 import os, sys
-from advisor import catalog
+from advisor.knowledge import catalog
 from advisor.tui.app import Wizard
 from advisor.tui.services import Services
 

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from advisor import sessions, starting, store
 from advisor.errors import AdvisorError, DownloadFailed, NoBackend, OutOfMemory, RuntimeFailed
-from advisor.order import Order, Setup
-from advisor.remedy import remedy
-from advisor.store import File
+from advisor.files import store
+from advisor.files.store import File
+from advisor.running import sessions, starting
+from advisor.running.order import Order, Setup
+from advisor.running.remedy import remedy
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
 from advisor.tui.screens.leave import Leave
@@ -277,7 +278,7 @@ def downloading(hub: Hub) -> Wizard:
     """A wizard whose only file comes from that Hub."""
     import hashlib
 
-    from advisor import shelves
+    from advisor.files import shelves
     from tests.fakes.hub import COMMIT
 
     def configure(wanted: Order) -> Setup:

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from advisor import sessions, starting
-from advisor.order import Order, Setup
-from advisor.sessions import Session
+from advisor.running import sessions, starting
+from advisor.running.order import Order, Setup
+from advisor.running.sessions import Session
 from advisor.tui.app import Wizard
 from advisor.tui.live import again, order
 from advisor.tui.screens.chat import ChatStep

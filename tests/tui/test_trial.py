@@ -8,7 +8,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from advisor.errors import RuntimeFailed
-from advisor.order import Order, Setup
+from advisor.running.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.settings import Settings
 from advisor.tui.tryout import KINDS

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from textual.pilot import Pilot
 
-from advisor import detection
-from advisor.catalog import load
 from advisor.cli import cli
-from advisor.launching import configure
+from advisor.hardware import detection
+from advisor.knowledge.catalog import load
+from advisor.running.launching import configure
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
 from advisor.tui.screens.details import Details
@@ -280,7 +280,7 @@ def test_every_number_is_that_of_the_shell_line(name: str) -> None:
 
     async def script(app: Wizard, pilot: Pilot[Any]) -> None:
         assert app.answer is not None
-        from advisor.terminal import rate
+        from advisor.pages.terminal import rate
 
         again = answer(app.choice, app.detected, load()).pick
         shown = text(app)

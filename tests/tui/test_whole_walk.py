@@ -16,9 +16,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button
 
-from advisor import launching, sessions
-from advisor.measurements import recall
-from advisor.order import Order, Setup
+from advisor.prediction.measurements import recall
+from advisor.running import launching, sessions
+from advisor.running.order import Order, Setup
 from advisor.tui.app import Wizard
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.services import Services

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.catalog import load
+from advisor.files.store import File, Wanted
+from advisor.hardware.simulate import parse
+from advisor.knowledge.catalog import load
 from advisor.machine import Availability, Gpu, Machine
-from advisor.sessions import Session
-from advisor.simulate import parse
-from advisor.store import File, Wanted
+from advisor.running.sessions import Session
 from advisor.tui.app import Wizard
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings

@@ -24,7 +24,7 @@ from advisor.tui.widgets.pick_panel import PickPanel
 from advisor.tui.widgets.session_list import SessionList
 
 if TYPE_CHECKING:
-    from advisor.sessions import Session
+    from advisor.running.sessions import Session
 
 
 LONG_S = 8.0

@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.widgets import Button, Label, OptionList
 from textual.widgets.option_list import Option
 
-from advisor import catalog
 from advisor.errors import AdvisorError
+from advisor.knowledge import catalog
 from advisor.tui import aim
 from advisor.tui.background import background, notify
 from advisor.tui.prospects import Prospect, prospects

@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button
 
-from advisor.calibration import Calibration
-from advisor.progress import clock
+from advisor.console.progress import clock
+from advisor.trials.calibration import Calibration
 from advisor.tui.calibrating import Calibrating
 from advisor.tui.dialog import Dialog
 from advisor.tui.widgets.facts import Fact, Facts

@@ -13,11 +13,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Button, Label
 from textual.worker import Worker
 
-from advisor import sessions
-from advisor.client import Done, Text, Timings
 from advisor.errors import AdvisorError
-from advisor.order import ADAPTS
-from advisor.snippets import Snippet
+from advisor.running import sessions
+from advisor.running.client import Done, Text, Timings
+from advisor.running.order import ADAPTS
+from advisor.running.snippets import Snippet
 from advisor.tui.background import background
 from advisor.tui.screens.endpoint import Endpoint
 from advisor.tui.step import Step

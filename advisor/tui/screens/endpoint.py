@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Label, OptionList, Static
 
-from advisor.sessions import Session
-from advisor.snippets import Snippet, snippets
+from advisor.running.sessions import Session
+from advisor.running.snippets import Snippet, snippets
 from advisor.tui.dialog import Dialog
 from advisor.tui.widgets.options import Options
 

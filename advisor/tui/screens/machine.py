@@ -11,11 +11,11 @@ from textual.suggester import SuggestFromList
 from textual.timer import Timer
 from textual.widgets import Button, Input, Label, OptionList
 
-from advisor import catalog
 from advisor.errors import AdvisorError
+from advisor.hardware.simulate import as_sold
+from advisor.knowledge import catalog
 from advisor.machine import Machine
-from advisor.simulate import as_sold
-from advisor.terminal import rate
+from advisor.pages.terminal import rate
 from advisor.tui.background import background
 from advisor.tui.dialog import Dialog
 from advisor.tui.state import Answer, Choice, answer, machine_of

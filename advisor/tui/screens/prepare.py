@@ -12,7 +12,7 @@ from textual.widgets import Button, Label
 
 from advisor.commands.launch import lines
 from advisor.errors import AdvisorError
-from advisor.remedy import Remedy, remedy
+from advisor.running.remedy import Remedy, remedy
 from advisor.tui.live import order
 from advisor.tui.start import Stage, Start
 from advisor.tui.step import Step

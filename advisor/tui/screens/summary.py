@@ -25,7 +25,7 @@ from advisor.tui.widgets.forward import Forward
 from advisor.units import format_file_size
 
 if TYPE_CHECKING:
-    from advisor.store import File
+    from advisor.files.store import File
 
 ROLE, SIZE = 11, 10
 AGAIN = "r looks for them again; Esc goes back"

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Button, Label
 
-from advisor.progress import clock
-from advisor.trial_page import verdict_line
+from advisor.console.progress import clock
+from advisor.pages.trial_page import verdict_line
 from advisor.tui.background import background
 from advisor.tui.step import Step
 from advisor.tui.tryout import KINDS, Tryout, with_drafter
@@ -20,8 +20,8 @@ from advisor.tui.widgets.forward import Forward
 from advisor.tui.widgets.lanes import Kind, Lane, Lanes
 
 if TYPE_CHECKING:
-    from advisor.sessions import Session
-    from advisor.trial import Sample
+    from advisor.running.sessions import Session
+    from advisor.trials.trial import Sample
     from advisor.tui.live import Live
 
 FRAME_S = 0.1
@@ -181,7 +181,7 @@ any time; what was measured until then counts.
 
 def runs(session: Session) -> bool:
     """Whether it can be tried once more, or talked to."""
-    from advisor import sessions  # noqa: PLC0415
+    from advisor.running import sessions  # noqa: PLC0415
 
     return sessions.is_alive(session)
 

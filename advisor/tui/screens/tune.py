@@ -12,12 +12,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Label
 
-from advisor import catalog
-from advisor.candidates import Candidate
-from advisor.curves import memory_by_context, speed_by_depth
+from advisor.choice.candidates import Candidate
+from advisor.choice.curves import memory_by_context, speed_by_depth
 from advisor.errors import AdvisorError
-from advisor.placement import in_words
-from advisor.terminal import preference, rate
+from advisor.knowledge import catalog
+from advisor.memory.placement import in_words
+from advisor.pages.terminal import preference, rate
 from advisor.tui.background import background
 from advisor.tui.screens.details import Details
 from advisor.tui.state import Answer, Choice, answer

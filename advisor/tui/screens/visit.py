@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button
 
-from advisor.sessions import Session
+from advisor.running.sessions import Session
 from advisor.tui.dialog import Dialog
 from advisor.tui.widgets.facts import Fact, Facts
 

@@ -8,10 +8,10 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from advisor.candidates import Candidate, Rejected
-from advisor.placement import in_words
-from advisor.ranking import Ranking
-from advisor.terminal import rate
+from advisor.choice.candidates import Candidate, Rejected
+from advisor.choice.ranking import Ranking
+from advisor.memory.placement import in_words
+from advisor.pages.terminal import rate
 
 WHERE = {"gpu": "GPU", "cpu": "CPU", "split": "GPU + CPU", "experts-on-cpu": "GPU + CPU"}
 CODES = {"memory": "too large", "speed": "too slow", "capability": "unable", "backend": "backend"}

@@ -6,9 +6,9 @@ from textual.content import Content
 from textual.reactive import reactive
 
 from advisor.errors import AdvisorError
-from advisor.placement import in_words
-from advisor.report import RecommendationPart
-from advisor.terminal import rate
+from advisor.memory.placement import in_words
+from advisor.pages.report import RecommendationPart
+from advisor.pages.terminal import rate
 from advisor.tui.state import Answer
 from advisor.tui.widgets.drawn import Drawn
 from advisor.tui.widgets.facts import wrapped

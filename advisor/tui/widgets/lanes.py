@@ -8,7 +8,7 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.terminal import rate
+from advisor.pages.terminal import rate
 from advisor.tui.widgets.drawn import LABEL, Drawn
 from advisor.tui.widgets.shares import side_by_side
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.placement import in_words
-from advisor.terminal import rate
+from advisor.memory.placement import in_words
+from advisor.pages.terminal import rate
 from advisor.tui.widgets.chart import BRAILLE, plotted
 from advisor.tui.widgets.drawn import Drawn
 from advisor.tui.widgets.shares import in_a_line, shares

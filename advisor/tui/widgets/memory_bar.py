@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.placement import in_words
-from advisor.terminal import lengths
+from advisor.memory.placement import in_words
+from advisor.pages.terminal import lengths
 from advisor.tui.widgets.drawn import LABEL, Drawn
 from advisor.tui.words import Room, of_total
 
@@ -60,7 +60,7 @@ def drawn(room: Room, width: int) -> list[Content]:
 
 def glyph(part: str) -> str:
     """The same as in `advisor estimate`."""
-    from advisor.estimate_page import GLYPHS  # noqa: PLC0415 - with what reads files; the first picture has no bar
+    from advisor.pages.estimate_page import GLYPHS  # noqa: PLC0415 - with what reads files; the first picture has no bar
 
     return GLYPHS[part][0]
 

@@ -7,8 +7,8 @@ from textual.containers import Vertical
 from textual.widgets import Label
 
 from advisor.errors import AdvisorError
-from advisor.report import RecommendationPart
-from advisor.terminal import MOST_TRADES
+from advisor.pages.report import RecommendationPart
+from advisor.pages.terminal import MOST_TRADES
 from advisor.tui import words
 from advisor.tui.state import Answer
 from advisor.tui.widgets.facts import Fact, Facts, listed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.widgets.option_list import Option
 
-from advisor.sessions import Session
+from advisor.running.sessions import Session
 from advisor.tui.widgets.drawn import LABEL
 from advisor.tui.widgets.options import Options
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from textual.content import Content
 from textual.reactive import reactive
 
-from advisor.progress import Transfer, clock
-from advisor.store import File
+from advisor.console.progress import Transfer, clock
+from advisor.files.store import File
 from advisor.tui.errand import place, role
 from advisor.tui.widgets.drawn import Drawn
 from advisor.units import format_file_size, format_rate

@@ -1,0 +1,1 @@
+"""The terminal as a device: its last row, its streams, its interrupts."""

@@ -1,0 +1,1 @@
+"""The machine: detected, described in words, or corrected by its user."""

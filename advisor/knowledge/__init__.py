@@ -1,0 +1,1 @@
+"""What is known beforehand: models, devices and use cases, read from `profiles/` and checked."""

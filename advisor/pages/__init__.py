@@ -1,0 +1,1 @@
+"""What is shown: versioned documents for scripts, pages and charts for people."""

@@ -1,0 +1,1 @@
+"""A service for many users: which GPUs carry it, and what each user gets."""
