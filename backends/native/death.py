@@ -55,6 +55,14 @@ def _by_signal(code: int, said: str, where: str) -> RuntimeFailed:
             )
         case "SIGABRT":
             return RuntimeFailed(ending("llama.cpp gave up (SIGABRT)", said), hint=where)
+        case "SIGSEGV":
+            return RuntimeFailed(
+                ending("the engine crashed (SIGSEGV): llama.cpp, or a driver that it uses", said),
+                hint="; ".join(
+                    filter(None, ("where a GPU is used, --gpu-layers 0 does without; else build it again", where))
+                ),
+                command=REBUILD,
+            )
     return RuntimeFailed(ending(f"the engine was ended by {name}", said), hint=where)
 
 

@@ -193,7 +193,10 @@ def test_words_for_deaths(tmp_path: Path) -> None:
     log.write_text("one\ntwo\n\nthree\nfour\n")
     assert death.last_lines(log) == ["two", "three", "four"]
     assert "code 3: two; three; four" in death.cause(3, log).message
-    assert "SIGSEGV" in death.cause(-signal.SIGSEGV, log).message
+    crashed = death.cause(-signal.SIGSEGV, log)
+    assert "SIGSEGV" in crashed.message
+    assert "--gpu-layers 0" in crashed.hint
+    assert crashed.command == death.REBUILD
     assert "signal 99" in death.cause(-99, log).message
     ill = death.cause(-signal.SIGILL, log)
     assert "processor does not have" in ill.message
