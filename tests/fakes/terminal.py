@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+import psutil
+
 PATIENCE_S = 120.0
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78DM=>])")
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -73,6 +75,19 @@ class Terminal:
             assert time.monotonic() < until, f"{pattern!r} did not come:\n{self.plain[-2000:]}"
             assert self._read(0.1) or self.process.poll() is None, f"it ended without {pattern!r}:\n{self.plain}"
         return found.end()
+
+    def rest(self, seconds: float = PATIENCE_S) -> None:
+        """Until it waits for a key.
+
+        CPython's readline looks for signals after it has waited and not before: one that comes between the prompt and
+        the waiting is heeded at the next key, and none is pressed here. Nobody's fingers are that quick.
+        """
+        program, until = psutil.Process(self.process.pid), time.monotonic() + seconds
+        quiet = 0
+        while quiet < 3:
+            assert time.monotonic() < until, f"it does not come to rest:\n{self.plain[-2000:]}"
+            time.sleep(0.02)
+            quiet = quiet + 1 if program.status() == psutil.STATUS_SLEEPING else 0
 
     def end(self, seconds: float = PATIENCE_S) -> int:
         """Read until it ends; returns its exit code."""

@@ -34,6 +34,7 @@ def terminal(talker: Pair, state: Path) -> Iterator[Terminal]:
     argv = [sys.executable, "-m", "advisor", "chat", str(talker.target), "--context", "100000", "--backend", "native"]
     with Terminal(argv, columns=COLUMNS, rows=ROWS) as made:
         made.wait_for(PROMPT)
+        made.rest()
         yield made
 
 
@@ -43,6 +44,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     answering = terminal.wait_for(r"answering, \d+ tokens, [\d.,]+ tokens/s", since=at)
     terminal.type(CTRL_C)
     stopped = terminal.wait_for(r"\(stopped, \d+ tokens, .*\).*" + PROMPT, since=answering)
+    terminal.rest()
     terminal.type(CTRL_C)
     empty = terminal.wait_for(r"\(ctrl-d ends\).*" + PROMPT, since=stopped)
     terminal.type("/stats\n")
