@@ -199,8 +199,9 @@ class Depth:
             self.probe = follow(self.probe, seconds) if self.probe else seconds
             spent = self.probe
         else:
-            self.stepped(pace.steps, seconds)
-            spent = pace.steps * self.step
+            steps = max(1, pace.steps)  # what is looked up takes none
+            self.stepped(steps, seconds)
+            spent = steps * self.step
         self._seconds += spent
         for place, confidence in enumerate(pace.taken[: accepted + (not ended)]):
             right = float(place < accepted)

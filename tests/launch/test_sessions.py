@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RuntimeFailed, match="No space"):
         sessions.started(session, session.endpoint)
     assert sessions.everything() == [session]
     assert not list(state.glob(".demo-*"))
