@@ -82,7 +82,7 @@ def test_in_a_narrow_terminal_the_figures_are_one_line() -> None:
         assert "14.6 GiB predicted" in text(app)
         assert "Temperature" in text(app)
         await press(pilot, "escape")
-        assert "What fits?" in text(app)
+        assert "advisor launch 12b" in text(app)
         assert step(app) == "chat"
 
     talking(script, Scripted(), NARROW)

@@ -116,6 +116,8 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         turns = self.query_one("#turns", VerticalScroll)
         turns.mount_all([Turn(said) for said in live.talk.said])
         turns.scroll_end(animate=False)
+        # Why an answer is not whole comes last, and is laid out some time after its end.
+        self.watch(turns, "virtual_size", self.grown, init=False)
         # A full collection of all that is imported stops every frame for a tenth of a second; what is here now stays.
         gc.collect()
         gc.freeze()
@@ -241,6 +243,11 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
             if turns.max_scroll_y - turns.scroll_y <= NEAR:
                 self.follow(turns)
 
+    def grown(self) -> None:
+        """There is more of the conversation than before."""
+        if self.follows:
+            self.follow(self.query_one("#turns", VerticalScroll))
+
     def follow(self, turns: VerticalScroll) -> None:
         """Show the newest, once it is laid out."""
         self.call_after_refresh(turns.scroll_end, animate=False, immediate=True)
@@ -264,9 +271,6 @@ Going back leaves it running; the first step shows it. *Stop it* ends it.
         elif reply.error is not None:
             said.ended = ". ".join(part for part in (reply.error.message, reply.error.hint) if part)
         await turn.end()
-        if self.follows:
-            # Why it is not whole comes last.
-            self.call_after_refresh(self.query_one("#turns", VerticalScroll).scroll_end, animate=False)
         self.query_one("#stop", Button).disabled = True
         self.draw()
         self.look()
