@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -16,6 +17,9 @@ from advisor.prediction import measurements
 from advisor.running import launching, sessions
 from advisor.running.order import Order, Setup
 from backends.base import Backend, usable
+
+if TYPE_CHECKING:
+    from advisor.trials.schedule import Plan
 
 EPILOG = """\b
 Examples:
@@ -35,7 +39,10 @@ Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 @click.command(epilog=EPILOG)
 @click.argument("model", required=False)
 @click.option(
-    "--quick", is_flag=True, help="Under a minute: fewer draft lengths, four kinds of work, no long contexts."
+    "--quick",
+    is_flag=True,
+    help="About a minute: fewer draft lengths, four kinds of work, no long contexts. Where each length takes a slow "
+    "start, it takes longer, and says how long after the first.",
 )
 @click.option("--minutes", type=click.FloatRange(0.1, 600), metavar="M", help="Minutes to take at most; by default 15.")
 @click.option("--backend", metavar="B", help="llama.cpp, native or a plugin; by default the best one here.")
@@ -105,7 +112,8 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     from advisor.hardware.detection import detect  # noqa: PLC0415
     from advisor.pages import trial_document  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
     from advisor.running import tried  # noqa: PLC0415 - numpy belongs to measuring, not to `--help`
-    from advisor.trials.trial import Trial, plan_for  # noqa: PLC0415
+    from advisor.trials.schedule import plan_for  # noqa: PLC0415
+    from advisor.trials.trial import Trial  # noqa: PLC0415
     from advisor.trials.trial_sessions import Own, Running  # noqa: PLC0415
 
     order, session = _running(order)
@@ -132,7 +140,7 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
     broken: AdvisorError | KeyboardInterrupt | None = None
     try:
         with contextlib.closing(trial.run(opener)) as events:
-            _watch(events)
+            _watch(events, trial.plan)
     except (AdvisorError, KeyboardInterrupt) as error:
         if not trial.samples:
             raise
@@ -173,16 +181,20 @@ def _usable(session: sessions.Session, setup: Setup, runner: Backend) -> bool:
     return runner.drafts_per_request and same and session.drafter
 
 
-def _watch(events: Iterator[object]) -> None:
-    """Say on standard error how it goes."""
-    from advisor.pages.trial_words import length_in_words  # noqa: PLC0415
-    from advisor.trials.trial import Look, Sample, Stage  # noqa: PLC0415
+def _watch(events: Iterator[object], plan: Plan) -> None:
+    """Say on standard error how it goes, and what there is no time for."""
+    from advisor.pages.trial_words import length_in_words, outlook_line  # noqa: PLC0415
+    from advisor.trials.trial import Look, Outlook, Sample, Stage  # noqa: PLC0415
 
     line, standing = Line(), ""
     try:
         for event in events:
             if isinstance(event, Stage):
                 line.show(f"{event.what} ...")
+            elif isinstance(event, Outlook):
+                if event.schedule.price.start_s is not None or event.lengths or event.cells:
+                    line.clear()
+                    click.echo(outlook_line(event, plan.seconds), err=True)
             elif isinstance(event, Look) and event.overall is not None:
                 best = max(event.overall.standings, key=lambda each: each.gain)
                 standing = f"ahead: {length_in_words(best.length)}, {best.gain:.2f}x"

@@ -12,9 +12,11 @@ from msgspec import Meta
 from advisor import __version__
 from advisor.machine import Machine
 from advisor.pages.report import Bytes, Count, Part, Rate
+from advisor.pages.trial_words import left_out_line
 from advisor.prediction.measurements import FileId, Measurement, build_of, drivers, fingerprint, hardware, identify, now
+from advisor.trials.answers import ADAPTS
 from advisor.trials.decision import DROP, KEEP, TOLERANCE, WORTH, Decision, Standing, Verdict
-from advisor.trials.trial import ADAPTS, Sample, Trial
+from advisor.trials.trial import Sample, Trial
 from backends.base import Backend, Model
 
 SCHEMA: Final = "advisor.trial/1"
@@ -243,6 +245,10 @@ def _warnings(trial: Trial) -> Iterable[str]:
             f"times of the same answer differ by {trial.race.noise:.0%}: something else uses this machine, or answers "
             "are very short; what is not proven in spite of it is called unclear"
         )
+    if trial.outlook and (without := left_out_line(trial.outlook)):
+        yield without
+    if again := sum(each.answered.tries - 1 for each in trial.samples):
+        yield f"{again} answers came in one piece, without a time of their own, and were asked for again"
     if trial.plan.depth_tokens and not any(each[0].deep for each in trial.prompts.values()):
         yield "nothing was measured behind a long text: the context is too short, or reading it would take minutes"
     if trial.finished and not trial.race.settled:

@@ -39,6 +39,7 @@ class Timings(Record, frozen=True, kw_only=True):
     prompt_n: int | None = None
     prompt_per_second: float | None = None
     predicted_n: int | None = None
+    predicted_ms: float | None = None
     predicted_per_second: float | None = None
     draft_n: int | None = None
     draft_n_accepted: int | None = None

@@ -10,94 +10,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from advisor.errors import RuntimeFailed
 from advisor.machine import Record
 from advisor.trials import prompts
+from advisor.trials.answers import TELLING_TOKENS, Answered, Asked, Opener
 from advisor.trials.decision import PLAIN, Decision, Race
 from advisor.trials.prompts import Prompt, prompt_set
+from advisor.trials.schedule import LEAST_LENGTHS, USUAL, Plan, Price, Schedule, ordered, scheduled
 
-ADAPTS = -1
-"""A length that the backend chooses from round to round."""
-LONGEST = 8
-USUAL = 3
 FEWEST_TOKENS, MOST_TOKENS = 24, 192
 """Of an answer that is measured."""
-TELLING_TOKENS = 16
-"""Of an answer, from which on its speed means something: several may come at once."""
 READING_S, READING_AGAIN_S = 60.0, 15.0
 """Longest that reading the text in front of deep prompts may take, once or with each start; else it is shorter."""
-PASSES_WANTED, FEWEST_LENGTHS = 2, 3
-"""Where each length is a start, so many rounds through all lengths must fit into the time, or there are fewer lengths:
-what was asked once proves little."""
 LEAST_DEPTH = 256
-VISIT_ORDER = (0, 3, 1, 5, 2, 4, 6, 8, 7)
-"""Where each length is a start of its own: the most telling ones first."""
-
-
-class Answered(Record, frozen=True, kw_only=True):
-    """One answer as it came. `tokens`: as the server counts them; `first_s`: until the first of them; `seconds`: until
-    the last; `depth_tokens`: of the prompt; `read_tokens`: those of it that were not in a cache. `positions`: shares of
-    guesses that were right, by place; `rounds`: in which anything was drafted, where known."""
-
-    tokens: int
-    first_s: float
-    seconds: float
-    tokens_per_s: float
-    depth_tokens: int
-    read_tokens: int
-    drafted: int = 0
-    accepted: int = 0
-    positions: tuple[float, ...] = ()
-    rounds: int = 0
-
-
-class Asked(Protocol):
-    """A session that answers."""
-
-    def ask(self, prompt: Prompt, length: int, tokens: int, *, cold: bool) -> Answered:
-        """One greedy answer of at most so many tokens. `cold`: nothing of the prompt may come from a cache.
-
-        Raises:
-            RuntimeFailed: the server failed.
-        """
-        ...
-
-    def memory_bytes(self) -> int | None:
-        """What its process holds."""
-        ...
-
-    def positions(self) -> tuple[float, ...]:
-        """Acceptance by position since the start, where answers do not tell."""
-        ...
-
-
-class Opener(Protocol):
-    """Where sessions are from. `per_request`: the length can change from one answer to the next; `adapts`: the backend
-    has lengths of its own choice."""
-
-    per_request: bool
-    adapts: bool
-    context_tokens: int
-
-    def open(self, length: int) -> AbstractContextManager[Asked]:
-        """A session that drafts so many tokens, where they are fixed at the start; ended with the block."""
-        ...
-
-
-class Plan(Record, frozen=True, kw_only=True):
-    """What to measure at most. `passes`: rounds through all kinds of work; `seconds`: when to end; `answer_s`: how long
-    an answer should take; `depth_tokens`: of the text before deep prompts, 0 for none."""
-
-    lengths: tuple[int, ...]
-    kinds: tuple[str, ...]
-    depth_tokens: int
-    passes: int
-    seconds: float
-    answer_s: float
-    quick: bool
 
 
 class Sample(Record, frozen=True, kw_only=True):
@@ -130,27 +56,15 @@ class Stage(Record, frozen=True, kw_only=True):
     what: str
 
 
-Event = Stage | Sample | Look
+class Outlook(Record, frozen=True, kw_only=True):
+    """What there is time for, known once a session has started and answered. `lengths`, `cells`: that are left out."""
+
+    schedule: Schedule
+    lengths: tuple[int, ...]
+    cells: tuple[str, ...]
 
 
-def plan_for(opener: Opener, *, quick: bool, drafter: bool = True, seconds: float | None = None) -> Plan:
-    """The plan of `advisor trial`, or of its `--quick`."""
-    kinds = tuple(each.kind for each in prompt_set().kinds)
-    if not opener.per_request:
-        lengths: tuple[int, ...] = VISIT_ORDER[:3] if quick else VISIT_ORDER
-    else:
-        lengths = (0, 1, 2, 3, 5) if quick else tuple(range(LONGEST + 1))
-    if opener.adapts:
-        lengths = (*lengths, ADAPTS)
-    return Plan(
-        lengths=lengths if drafter else (PLAIN,),
-        kinds=("code", "questions", "summary", "story") if quick else kinds,
-        depth_tokens=0 if quick else min(4096, opener.context_tokens // 2),
-        passes=8 if quick else 100,
-        seconds=seconds or (45.0 if quick else 900.0),
-        answer_s=2.0 if opener.per_request and not quick else 1.0,
-        quick=quick,
-    )
+Event = Stage | Outlook | Sample | Look
 
 
 class Trial:
@@ -170,11 +84,11 @@ class Trial:
         """Of the text before deep prompts, without and with a drafter."""
         self.tokens = 0
         self.finished = False
+        self.outlook: Outlook | None = None
         self.race = Race(plan.lengths if PLAIN in plan.lengths else (PLAIN, *plan.lengths), ())
         self._random = random.Random(seed)  # noqa: S311 - an order, no secret
         self._begun = 0.0
-        self._starting = 0.0
-        """Seconds that starts took which do not count."""
+        self._seconds = plan.seconds
 
     # ---- Asking
 
@@ -192,8 +106,10 @@ class Trial:
         drafting = max(self.plan.lengths, key=lambda one: (one == USUAL, one != PLAIN, one))
         yield Stage(what="starting")
         with opener.open(drafting) as session:
+            # The time that there is to measure in is not that of reading a model of many gigabytes.
+            self._begun = time.monotonic()
             yield Stage(what="warming up")
-            yield from self._prepare(session, opener, drafting)
+            yield from self._prepare(session, opener, drafting, start_s=None)
             for number in range(self.plan.passes):
                 for cell in self.race.cells:
                     wanted = list(self.race.wanted(cell))
@@ -214,55 +130,58 @@ class Trial:
                     return
 
     def _at_start(self, opener: Opener) -> Iterator[Event]:
-        order = [one for one in VISIT_ORDER if one in self.plan.lengths]
+        order = ordered(self.plan.lengths)
         for number in range(self.plan.passes):
-            times: dict[str, dict[int, float]] = {}
+            times: dict[tuple[str, int], dict[int, float]] = {}
             # There and back again: what drifts from visit to visit cancels.
-            for visited, length in enumerate(order if number % 2 == 0 else order[::-1]):
-                if number == 0 and visited >= max(FEWEST_LENGTHS, self._fitting(visited)):
-                    order = order[:visited]
-                    break
-                yield from self._visit(opener, length, number, times)
-                if self._late:
-                    break
-            for cell, found in times.items():
+            for length in order if number % 2 == 0 else order[::-1]:
+                if self._has_time_for(length, 1 if times or not number else LEAST_LENGTHS):
+                    yield from self._visit(opener, length, number, times)
+            for (cell, _), found in times.items():
                 yield self._noted(cell, found)
-            if self._late or not times or self.race.settled:
+            if not times or self.race.settled:
                 return
 
-    def _fitting(self, visited: int) -> int:
-        """Lengths for which there is time enough, by what the ones visited so far took, their starts included."""
-        each = (time.monotonic() - self._begun + self._starting) / max(1, visited)
-        return int(self.plan.seconds / (PASSES_WANTED * max(each, 1e-3)))
+    def _has_time_for(self, length: int, visits: int) -> bool:
+        """Whether a visit is wanted, and as many as tell something may begin: the first, without which there is nothing
+        to compare, always may."""
+        if self.outlook is None:
+            return True
+        schedule = self.outlook.schedule
+        wanted = sum(length in self.race.wanted(cell) for cell in self.race.cells)
+        if length not in schedule.lengths or not wanted:
+            return False
+        needed = ordered(schedule.lengths)[:LEAST_LENGTHS]
+        there = {each.length for each in self.samples}
+        return not there.issuperset(needed) or self._left_s >= visits * schedule.visit_s(wanted)
 
-    def _visit(self, opener: Opener, length: int, number: int, times: dict[str, dict[int, float]]) -> Iterator[Event]:
+    def _visit(
+        self, opener: Opener, length: int, number: int, times: dict[tuple[str, int], dict[int, float]]
+    ) -> Iterator[Event]:
         """One start, asked all for which its length is still in question."""
-        first = not self.race.cells
-        cells = [cell for cell in self.race.cells if length in self.race.wanted(cell)]
-        if not (first or cells):
-            return
         yield Stage(what=f"starting with {length} drafted" if length else "starting without the drafter")
         begun = time.monotonic()
         with opener.open(length) as session:
-            if number == 0:
-                # Some servers take minutes to start: time would be up before there is anything to compare.
-                starting = time.monotonic() - begun
-                self._begun, self._starting = self._begun + starting, self._starting + starting
-            if first:
-                yield from self._prepare(session, opener, length)
-                cells = list(self.race.cells)
+            if self.outlook is None:
+                yield from self._prepare(session, opener, length, start_s=time.monotonic() - begun)
             else:
                 self._warm(session, length)
-            for cell in cells:
-                sample = self._sample(session, cell, length, number)
-                times.setdefault(cell, {})[length] = sample.seconds
-                yield sample
+            assert self.outlook is not None  # noqa: S101 - prepared
+            turns = self.outlook.schedule.turns
+            for turn in range(turns):
+                for cell in self.race.cells:
+                    if length in self.race.wanted(cell):
+                        sample = self._sample(session, cell, length, number * turns + turn)
+                        times.setdefault((cell, turn), {})[length] = sample.seconds
+                        yield sample
                 if self._late:
                     break
             self._remember(session, length)
 
-    def _prepare(self, session: Asked, opener: Opener, length: int) -> Iterator[Event]:
-        """Warm the session up, and decide how long answers and the text before deep ones are."""
+    def _prepare(self, session: Asked, opener: Opener, length: int, *, start_s: float | None) -> Iterator[Event]:
+        """Warm the session up, and decide what there is time for: how long answers and the text before deep ones are,
+        how many lengths and kinds of work."""
+        begun = time.monotonic()
         kinds = [each for each in prompt_set().kinds if each.kind in self.plan.kinds]
         first = prompts.prompts(kinds[0])[0]
         session.ask(first, length, FEWEST_TOKENS, cold=True)
@@ -279,8 +198,27 @@ class Trial:
             deep = {kind.kind: prompts.prompts(kind, depth_tokens=depth) for kind in kinds}
             found |= {each[0].cell: each for each in deep.values()}
         self.prompts = found
-        self.race = Race(self.race.lengths, tuple(found), restarts=not opener.per_request)
         yield from self._warm_deep(session, length, opener)
+        again_s = usual.seconds + sum(each.seconds for each in self.reading.values())
+        price = Price(
+            start_s=start_s,
+            warm_s=time.monotonic() - begun if start_s is None else again_s,
+            answer_s=max(1e-3, usual.first_s + self.tokens / usual.tokens_per_s),
+        )
+        yield self._planned(scheduled(self.plan, tuple(found), price))
+
+    def _planned(self, schedule: Schedule) -> Outlook:
+        self._seconds = schedule.seconds
+        self.outlook = Outlook(
+            schedule=schedule,
+            lengths=tuple(one for one in self.plan.lengths if one not in schedule.lengths),
+            cells=tuple(cell for cell in self.prompts if cell not in schedule.cells),
+        )
+        self.prompts = {cell: self.prompts[cell] for cell in schedule.cells}
+        restarts = 0 if schedule.price.start_s is None else schedule.turns
+        lengths = tuple(one for one in self.race.lengths if one not in self.outlook.lengths)
+        self.race = Race(lengths, schedule.cells, restarts=restarts)
+        return self.outlook
 
     def _warm_deep(self, session: Asked, length: int, opener: Opener) -> Iterator[Event]:
         deep = next((each[0] for each in self.prompts.values() if each[0].deep), None)
@@ -311,7 +249,7 @@ class Trial:
             seconds=self._whole(answered, prompt, length),
             number=len(self.samples) + 1,
             elapsed_s=time.monotonic() - self._begun,
-            left_s=max(0.0, self.plan.seconds - (time.monotonic() - self._begun)),
+            left_s=max(0.0, self._left_s),
         )
         self.samples.append(sample)
         return sample
@@ -340,8 +278,12 @@ class Trial:
             self.positions[length] = shares
 
     @property
+    def _left_s(self) -> float:
+        return self._begun + self._seconds - time.monotonic()
+
+    @property
     def _late(self) -> bool:
-        return time.monotonic() - self._begun > self.plan.seconds
+        return self._left_s < 0
 
     # ---- What came of it
 

@@ -14,10 +14,11 @@ from advisor.running.client import Client, Done, Timings, joined
 from advisor.running.order import Setup
 from advisor.running.sessions import Session
 from advisor.running.starting import open_session
+from advisor.trials.answers import ADAPTS, TELLING_TOKENS, Answered
 from advisor.trials.decision import PLAIN
 from advisor.trials.prompts import Prompt
-from advisor.trials.trial import ADAPTS, TELLING_TOKENS, Answered
 from backends.base import Backend, Endpoint, Stats
+from backends.counting import FASTEST
 
 AUTO = "auto"
 SILENCE_S = 300.0
@@ -25,6 +26,8 @@ SILENCE_S = 300.0
 that starts may get no further."""
 START_S = 1800.0
 """Longest that a start may take at all: some runtimes compile for many minutes, and say nothing but how long."""
+TRIES = 3
+"""How often an answer is asked for that comes without a time of its own."""
 
 
 class Patience:
@@ -113,7 +116,19 @@ class Asking:
         self._backend, self._endpoint, self._client = backend, endpoint, client
 
     def ask(self, prompt: Prompt, length: int, tokens: int, *, cold: bool) -> Answered:
-        """As `trial.Asked.ask`."""
+        """As `Asked.ask`: asked again where the answer came in one piece, and nobody knows how long it took."""
+        for tries in range(1, TRIES + 1):
+            timings, first, whole = self._answer(prompt, length, tokens, cold=cold)
+            seconds = decoding_s(timings, first, whole)
+            if seconds is not None:
+                return _answered(timings, min(first, whole - seconds), whole, seconds, tries)
+        raise RuntimeFailed(
+            f"answers come in one piece, {TRIES} times in a row, and the server does not say how long they took",
+            hint="is there a proxy in front of it that keeps answers back?",
+        )
+
+    def _answer(self, prompt: Prompt, length: int, tokens: int, *, cold: bool) -> tuple[Timings, float, float]:
+        """What was counted, and seconds until the first token and the last, as they came."""
         begun = time.perf_counter()
         first, done = 0.0, None
         drafts = {"draft_tokens": AUTO if length == ADAPTS else length} if self._backend.drafts_per_request else {}
@@ -125,7 +140,7 @@ class Asking:
         whole = time.perf_counter() - begun
         if done is None or not done.timings.predicted_n:
             raise RuntimeFailed("the server does not say how many tokens it generated")
-        return _answered(done.timings, first, whole)
+        return done.timings, first, whole
 
     def memory_bytes(self) -> int | None:
         found = self._stats()
@@ -142,21 +157,38 @@ class Asking:
             return None
 
 
-def _answered(timings: Timings, first: float, whole: float) -> Answered:
+def decoding_s(timings: Timings, first: float, whole: float) -> float | None:
+    """Seconds in which all tokens but the first, which belongs to the prompt, were decoded: as the server says, where
+    it times its answers; else as they came. None where that cannot be: what was kept back on its way comes at once. A
+    very short answer has no speed of its own, and may.
+
+    Args:
+        first, whole: seconds until the first token and the last, as they came.
+    """
+    later = (timings.predicted_n or 0) - 1
+    if timings.predicted_ms:
+        told = timings.predicted_ms / 1000
+    else:
+        told = later / timings.predicted_per_second if timings.predicted_per_second else 0.0
+    if 0 < told <= whole:
+        return told
+    came = whole - first
+    return came if later < max(TELLING_TOKENS - 1, FASTEST * came) else None
+
+
+def _answered(timings: Timings, first: float, whole: float, decoding: float, tries: int) -> Answered:
     tokens, read = timings.predicted_n or 1, timings.prompt_n or 0
-    decoding = whole - first
+    telling = tokens >= TELLING_TOKENS and decoding > 0
     return Answered(
         tokens=tokens,
         first_s=first,
         seconds=whole,
-        # The first token belongs to the prompt; a very short answer has no speed of its own.
-        tokens_per_s=(tokens - 1) / decoding
-        if tokens >= TELLING_TOKENS and decoding > 0
-        else tokens / max(whole, 1e-6),
+        tokens_per_s=(tokens - 1) / decoding if telling else tokens / max(whole, 1e-6),
         depth_tokens=read + (timings.cache_n or 0),
         read_tokens=read,
         drafted=timings.draft_n or 0,
         accepted=timings.draft_n_accepted or 0,
         positions=timings.accepted_per_position,
         rounds=sum(timings.draft_lengths[1:]),
+        tries=tries,
     )

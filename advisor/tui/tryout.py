@@ -13,9 +13,11 @@ import msgspec
 
 from advisor.running import sessions, starting
 from advisor.running.order import Order, Setup
+from advisor.trials.answers import ADAPTS, Answered, Asked, Opener
 from advisor.trials.decision import PLAIN
 from advisor.trials.prompts import Prompt
-from advisor.trials.trial import ADAPTS, USUAL, Answered, Asked, Look, Opener, Plan, Sample, Stage, Trial
+from advisor.trials.schedule import USUAL, Plan
+from advisor.trials.trial import Look, Sample, Stage, Trial
 from advisor.trials.trial_sessions import Own, Running
 from advisor.tui import services
 from advisor.tui.deed import Deed

@@ -1,4 +1,4 @@
-"""A trial of servers that start slowly: the time that there is to measure in is not theirs."""
+"""A trial of servers that start slowly: there are as few starts as tell something."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from advisor.trials import trial as measuring
+from advisor.trials.answers import Answered
 from advisor.trials.prompts import Prompt
-from advisor.trials.trial import Answered, Sample, Trial, plan_for
+from advisor.trials.schedule import plan_for
+from advisor.trials.trial import Outlook, Sample, Trial
 
 START_S, ANSWER_S = 100.0, 0.01
 
@@ -60,11 +62,15 @@ class Slow:
         yield Answers(self._clock)
 
 
-def test_every_length_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_there_is_to_compare_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain decoding and one length, whatever a start takes; and no further start."""
     clock = Clock()
     monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=clock.monotonic))
     plan = plan_for(Slow(clock), quick=True, seconds=START_S / 2)
     trial = Trial(plan)
-    found = {event.length for event in trial.run(Slow(clock)) if isinstance(event, Sample)}
-    assert found == set(plan.lengths)
-    assert len(found) == 3
+    events = list(trial.run(Slow(clock)))
+    assert {event.length for event in events if isinstance(event, Sample)} == {0, 3}
+    (outlook,) = (event for event in events if isinstance(event, Outlook))
+    assert outlook.lengths == (1,)
+    assert outlook.schedule.seconds == pytest.approx(clock.now, rel=0.05)
+    assert clock.now < 2.5 * START_S

@@ -1,4 +1,4 @@
-"""How a trial spends its minutes: on scripted servers whose clock goes as fast as it is told."""
+"""How a trial spends its minutes, and keeps to what it promised: on scripted servers whose clock goes as it is told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from advisor.pages.trial_words import left_out_line, outlook_line
 from advisor.trials import trial as module
+from advisor.trials.answers import ADAPTS, Answered
 from advisor.trials.prompts import BYTES_PER_TOKEN, Prompt
-from advisor.trials.trial import READING_AGAIN_S, VISIT_ORDER, Answered, Trial, plan_for
+from advisor.trials.schedule import FULL_S, ORDER, plan_for
+from advisor.trials.trial import READING_AGAIN_S, Look, Outlook, Trial
 
-SECONDS = 900.0
+MINUTE = 60.0
+FIXED = [length for length in ORDER if length != ADAPTS]
 CACHED = 60
 """Tokens that are read of a prompt whose beginning is in the cache."""
 
@@ -74,37 +78,111 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def run(server: Scripted) -> Trial:
-    trial = Trial(plan_for(server, quick=False, seconds=SECONDS))
+def run(server: Scripted, *, quick: bool = False) -> Trial:
+    trial = Trial(plan_for(server, quick=quick))
     for _ in trial.run(server):
         pass
     return trial
+
+
+GAINS = {length: 1 + 0.2 * length for length in range(9)}
+
+
+@pytest.mark.parametrize("rate", [1000, 100, 20, 5])
+def test_quick_keeps_to_a_minute_where_requests_say_the_length(clock: Clock, rate: float) -> None:
+    """However slow the model is, down to where eight answers alone take that long; its start is not counted."""
+    server = Scripted(clock, start_s=0, rate=rate, reading=20 * rate, gains=GAINS | {ADAPTS: 1.5}, per_request=True)
+    server.adapts = True
+    trial = run(server, quick=True)
+    assert clock.now < MINUTE + 24 / rate
+    found = trial.decision()
+    assert found is not None
+    assert {0, 3} <= {each.length for each in found.standings}
+    if rate >= 100:
+        assert (found.verdict, found.length) == ("keep", 5)
+        assert trial.outlook is not None
+        assert not left_out_line(trial.outlook)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "starts", "most_s"),
+    [(1, {0: 2, 3: 2, 1: 1}, MINUTE), (8, {0: 1, 3: 1, 1: 0}, MINUTE), (50, {0: 1, 3: 1, 1: 0}, 150)],
+)
+def test_quick_starts_a_server_as_often_as_its_time_allows(
+    clock: Clock, start_s: float, starts: dict[int, int], most_s: float
+) -> None:
+    """At least twice; what it says after the first start holds to a tenth."""
+    server = Scripted(clock, start_s=start_s, rate=100, reading=2000, gains=GAINS, per_request=False)
+    trial = Trial(plan_for(server, quick=True))
+    told = ""
+    for event in trial.run(server):
+        if isinstance(event, Outlook):
+            assert server.starts == [0], "said after the first start"
+            told = outlook_line(event, trial.plan.seconds)
+    counts = Counter(server.starts)
+    assert all(counts[length] >= least for length, least in starts.items()), counts
+    assert trial.outlook is not None
+    assert clock.now < most_s
+    assert clock.now < 1.1 * trial.outlook.schedule.seconds
+    assert set(counts) == set(trial.outlook.schedule.lengths), "nothing is started that was left out"
+    assert f"start of {start_s:.1f} s" in told or f"start of {start_s:.0f} s" in told
+    found = trial.decision()
+    assert found is not None
+    assert (found.verdict, found.length) == ("keep", 3)
+
+
+def test_a_slow_start_is_asked_more_often_than_once(clock: Clock) -> None:
+    """Another question costs a second, another start a minute; and what is left out is said."""
+    server = Scripted(clock, start_s=60, rate=100, reading=2000, gains=GAINS, per_request=False)
+    trial = run(server, quick=True)
+    assert server.starts == [0, 3]
+    assert all(len(trial.of(cell, length)) == 3 for cell in trial.race.cells for length in (0, 3))
+    assert trial.outlook is not None
+    assert outlook_line(trial.outlook, trial.plan.seconds) == (
+        "each draft length takes a start of 60 s: plain and 3 take about 2 minutes; left out: length 1"
+    )
+    assert "no time for length 1" in left_out_line(trial.outlook)
+
+
+def test_no_start_is_begun_for_which_there_is_no_time(clock: Clock) -> None:
+    """Nor a second pass that could only begin: one length alone compares nothing."""
+    for start_s in range(2, 200, 7):
+        server = Scripted(
+            clock, start_s=start_s, rate=50, reading=500, gains=dict.fromkeys(range(9), 1.0), per_request=False
+        )
+        begun = clock.now
+        trial = Trial(plan_for(server, quick=True, seconds=300))
+        looks = [event for event in trial.run(server) if isinstance(event, Look)]
+        assert trial.outlook is not None
+        assert clock.now - begun < 1.05 * trial.outlook.schedule.seconds
+        assert len(looks) % len(trial.race.cells) == 0
+        assert len(server.starts) >= 2
 
 
 def test_a_slow_server_that_is_started_for_each_length_is_asked_with_few_of_them_and_each_twice(clock: Clock) -> None:
     server = Scripted(clock, start_s=20, rate=10, reading=100, gains={0: 1.0, 3: 1.6, 1: 1.3}, per_request=False)
     trial = run(server)
     counts = Counter(server.starts)
-    assert 3 <= len(counts) < len(VISIT_ORDER)
-    assert list(counts) == list(VISIT_ORDER[: len(counts)])
+    assert 3 <= len(counts) < len(FIXED)
+    assert list(counts) == FIXED[: len(counts)]
     assert counts[0] >= 2
     assert counts[3] >= 2
     assert max(server.read_s) < 1.2 * READING_AGAIN_S
     found = trial.decision()
     assert found is not None
     assert (found.verdict, found.length) == ("keep", 3)
-    assert clock.now < SECONDS + 60, "what is begun is ended, no more"
+    assert clock.now < FULL_S + 60, "what is begun is ended, no more"
 
 
 def test_a_fast_one_is_asked_with_all(clock: Clock) -> None:
     gains = {length: 1 + 0.1 * length for length in range(9)}
     server = Scripted(clock, start_s=1, rate=300, reading=2000, gains=gains, per_request=False)
     trial = run(server)
-    assert set(server.starts) == set(VISIT_ORDER)
+    assert set(server.starts) == set(FIXED)
     found = trial.decision()
     assert found is not None
     assert (found.verdict, found.length) == ("keep", 8)
-    assert clock.now < SECONDS / 2, "it is clear long before"
+    assert clock.now < FULL_S / 2, "it is clear long before"
 
 
 def test_where_the_answer_is_that_either_will_do_it_ends_early(clock: Clock) -> None:
@@ -115,4 +193,4 @@ def test_where_the_answer_is_that_either_will_do_it_ends_early(clock: Clock) -> 
     found = trial.decision()
     assert found is not None
     assert found.length in (0, 1)
-    assert clock.now < SECONDS / 2
+    assert clock.now < FULL_S / 2

@@ -26,7 +26,9 @@ from advisor.prediction import measurements
 from advisor.running import launching, sessions
 from advisor.running.order import Order
 from advisor.trials import trial_sessions
-from advisor.trials.trial import ADAPTS, FEWEST_TOKENS, Plan, Sample, Stage, Trial, plan_for
+from advisor.trials.answers import ADAPTS
+from advisor.trials.schedule import Plan, plan_for
+from advisor.trials.trial import FEWEST_TOKENS, Sample, Stage, Trial
 from advisor.trials.trial_sessions import Own
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Watch, load
 from backends.native import Native

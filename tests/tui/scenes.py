@@ -18,7 +18,8 @@ from advisor.running.order import Order
 from advisor.running.processes import birth
 from advisor.running.sessions import Session
 from advisor.running.starting import Proof
-from advisor.trials.trial import Answered, Sample
+from advisor.trials.answers import Answered
+from advisor.trials.trial import Sample
 from advisor.tui.app import Wizard
 from advisor.tui.live import Live
 from advisor.tui.screens.chat import ChatStep
@@ -96,7 +97,7 @@ def tryout(live: Live, *, over: bool) -> Tryout:
         )  # fmt: skip
         made._over.set()
     else:
-        made.now = Now("story", 0, 0.0)
+        made.now = Now("story", 0, time.monotonic() + 1e6)
     return made
 
 
