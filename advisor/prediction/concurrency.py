@@ -12,7 +12,8 @@ from collections.abc import Callable
 from advisor.knowledge.profile import Architecture
 from advisor.machine import Record
 from advisor.prediction.speculation import CACHE_ROW_COST, smooth_cost
-from advisor.prediction.speed import both_limits, experts_ratio
+from advisor.prediction.speed import experts_ratio
+from advisor.prediction.stages import both_limits
 
 BATCHING = frozenset({"llama.cpp", "vllm", "ollama"})
 """Backends that decode several conversations together; the native engine answers one after the other."""

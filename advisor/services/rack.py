@@ -18,8 +18,11 @@ from advisor.machine import Gpu, Machine, Record
 from advisor.memory import footprint
 from advisor.memory.footprint import Shape, Weights
 from advisor.memory.room import CARD_RESERVE, room_for
-from advisor.prediction import concurrency, speculation, speed
-from advisor.prediction.speed import DEFAULT_DEPTH
+from advisor.prediction import concurrency, speculation
+from advisor.prediction.constants import constants
+from advisor.prediction.reads import kv_read_bytes
+from advisor.prediction.speed import DEFAULT_DEPTH, acceptance, draft_seconds
+from advisor.prediction.stages import Stage, bandwidth, cards_stage, flops
 from advisor.running.order import Order
 from advisor.services.service import Load, Service
 
@@ -179,8 +182,8 @@ class Rack(Record, frozen=True, kw_only=True):
     def load(self, users: int) -> Load:
         """What so many users get."""
         usual, low, high = (self._rates(users, self.roofline(reached)) for reached in (USUAL, LOW, HIGH))
-        slower, faster = speed.constants().gpus["vllm"].slower, speed.constants().gpus["vllm"].faster
-        draft = speed.constants().drafting if self.draft_tokens else None
+        slower, faster = constants().gpus["vllm"].slower, constants().gpus["vllm"].faster
+        draft = constants().drafting if self.draft_tokens else None
         best = max(usual)
         return Load(
             users=users,
@@ -203,10 +206,10 @@ class Rack(Record, frozen=True, kw_only=True):
     def _alone(self, roof: concurrency.Roofline) -> float:
         """The drafter's gain for one user."""
         drafter = self.model.drafter
-        first = speed.acceptance(drafter, self.terms.use_case.output_kind)
+        first = acceptance(drafter, self.terms.use_case.output_kind)
         conditional = speculation.acceptances(first, drafter.acceptance_decay, self.draft_tokens)
         one = roof.step(1, 1)
-        seconds = speed.draft_seconds(self._stage, float(self.found.drafter_bytes or 0)) / one
+        seconds = draft_seconds(self._stage, float(self.found.drafter_bytes or 0)) / one
         return speculation.gain(conditional, lambda rows: roof.step(1, rows) / one, seconds)
 
     def roofline(self, reached: Reached) -> concurrency.Roofline:
@@ -214,10 +217,10 @@ class Rack(Record, frozen=True, kw_only=True):
         architecture, count, stage = self.model.architecture, len(self.cards), self._stage
         held = checkpoint_weights(self.model, self.found)
         device = self.catalog.devices.get(self.cards[0].device or "")
-        rate = speed.bandwidth(self.cards[0], device)
+        rate = bandwidth(self.cards[0], device)
         work = 2.0 * footprint.active_weights(architecture)
         if architecture.experts:
-            work /= speed.constants().prompt.experts_share
+            work /= constants().prompt.experts_share
         layers = architecture.layers * (stage.layer_s + (stage.expert_layer_s if architecture.experts else 0.0))
         handed = architecture.layers * reached.hand_over_us / 1e6 if count > 1 else 0.0
         used = architecture.experts_used / architecture.experts if architecture.experts else 0.0
@@ -225,15 +228,15 @@ class Rack(Record, frozen=True, kw_only=True):
             fixed=LOST_MS / 1e3 + layers + handed,
             dense=(held.layers + held.embedding) / (stage.weights_per_s * count),
             experts=held.experts * used / (stage.weights_per_s * count),
-            row=work / (speed.flops(device, rate) * reached.compute * count),
-            cache=speed.kv_read_bytes(architecture, self.depth, "f16") / (rate * reached.cache * count),
+            row=work / (flops(device, rate) * reached.compute * count),
+            cache=kv_read_bytes(architecture, self.depth, "f16") / (rate * reached.cache * count),
             architecture=architecture,
         )
 
     @property
-    def _stage(self) -> speed.Stage:
+    def _stage(self) -> Stage:
         device = self.catalog.devices.get(self.cards[0].device or "")
-        return speed.cards_stage(self.cards[:1], (device,), False, "vllm")
+        return cards_stage(self.cards[:1], (device,), False, "vllm")
 
 
 def checkpoint_weights(model: ModelProfile, found: Checkpoint) -> Weights:

@@ -13,7 +13,8 @@ from advisor.knowledge.catalog import Catalog
 from advisor.knowledge.profile import ModelProfile, Runtime
 from advisor.machine import Machine
 from advisor.memory.room import cards_of, divisions
-from advisor.prediction import concurrency, speculation, speed
+from advisor.prediction import concurrency, speculation
+from advisor.prediction.stages import gpu_kind
 from advisor.running.order import Order
 from advisor.services.rack import Rack
 from advisor.services.service import Load, Service
@@ -63,7 +64,7 @@ def unsuited(machine: Machine, runtime: Runtime) -> str:
         return f"{runtime.name} does not run on {machine.os}"
     if not cards:
         return f"{runtime.name} needs a GPU, and there is none"
-    kind = speed.gpu_kind(cards[0], machine)
+    kind = gpu_kind(cards[0], machine)
     if kind in UNSUITED or cards[0].integrated:
         return f"{runtime.name} is not made for {cards[0].name}"
     return ""

@@ -19,7 +19,9 @@ from advisor.knowledge.catalog import Catalog, load
 from advisor.knowledge.profile import Architecture, Drafter, DrafterFile, ModelProfile
 from advisor.memory.footprint import weights
 from advisor.prediction import speculation, speed
-from advisor.prediction.speed import GpuClass, Reads, Stage
+from advisor.prediction.constants import GpuClass, constants
+from advisor.prediction.reads import Reads, kv_read_bytes
+from advisor.prediction.stages import Stage
 from profiles.measurements.placed import experts_moved
 from profiles.measurements.rows import GB, MODELS, kind_of, number, quant_of, table
 
@@ -70,7 +72,7 @@ class Pair(NamedTuple):
 
 def measured(gpus: Mapping[str, GpuClass] | None = None) -> list[Pair]:
     """Every measured gain; `gpus`: constants of the classes, those on file by default."""
-    known, classes = load(), gpus or speed.constants().gpus
+    known, classes = load(), gpus or constants().gpus
     pairs = (pair(line, known, classes) for line in table("gemma4.csv") if line["method"] == "mtp" and line["speedup"])
     return [one for one in pairs if one is not None]
 
@@ -146,7 +148,7 @@ def reads_of(line: dict[str, str], model: ModelProfile) -> Reads:
     return Reads(
         dense=parts.layers + parts.embedding,
         experts=parts.experts * share,
-        cache=speed.kv_read_bytes(architecture, int(number(line["depth"])), "f16"),
+        cache=kv_read_bytes(architecture, int(number(line["depth"])), "f16"),
         layers=architecture.layers,
     )
 

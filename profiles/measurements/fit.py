@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor.prediction.speed import GpuClass, both_limits
+from advisor.prediction.constants import GpuClass
+from advisor.prediction.stages import both_limits
 from profiles.measurements import drafting, llmfit, placed, prompts
 from profiles.measurements.rows import RUNTIMES_OF_THEIR_OWN, Row, measured, others, runtimes
 

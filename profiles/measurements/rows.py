@@ -17,7 +17,7 @@ import msgspec
 from advisor.knowledge.catalog import Catalog, load
 from advisor.knowledge.profile import Architecture, ModelProfile, Quant
 from advisor.memory.footprint import expert_weights, weights
-from advisor.prediction.speed import kv_read_bytes
+from advisor.prediction.reads import kv_read_bytes
 
 FOLDER = Path(__file__).parent
 GIB = 1 << 30

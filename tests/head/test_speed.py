@@ -96,17 +96,17 @@ def test_gain_is_typical(spec: str, model: str, kind: str, low: float, high: flo
 
 def test_small_models_do_not_read_their_lookup_table() -> None:
     """Size over bandwidth is wrong by 2x for E2B."""
-    reads, _ = speed.token_reads(setup("e2b", "QAT-UD-Q4_K_XL", simulated("RTX 4090, 64GB")))
+    reads, _ = speed.reads_of(setup("e2b", "QAT-UD-Q4_K_XL", simulated("RTX 4090, 64GB")))
     assert 1.2e9 < reads.dense < 1.5e9
 
 
 def test_mixture_reads_a_sixteenth_of_its_experts() -> None:
-    reads, _ = speed.token_reads(setup("26b", "QAT-UD-Q4_K_XL", simulated("RTX 4090, 64GB"), depth=0))
+    reads, _ = speed.reads_of(setup("26b", "QAT-UD-Q4_K_XL", simulated("RTX 4090, 64GB"), depth=0))
     assert reads.dense + reads.experts == pytest.approx(2.15e9, rel=0.03)
 
 
 def test_unsloths_larger_dense_part_is_read_in_full() -> None:
-    reads, _ = speed.token_reads(setup("26b", "UD-Q4_K_M", simulated("RTX 4090, 64GB"), depth=0))
+    reads, _ = speed.reads_of(setup("26b", "UD-Q4_K_M", simulated("RTX 4090, 64GB"), depth=0))
     assert reads.dense + reads.experts == pytest.approx(3.2e9, rel=0.1)
 
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from advisor.errors import ProfileError
 from advisor.machine import Cpu, Gpu, Machine, Memory
 from advisor.prediction import speed
+from advisor.prediction.constants import constants
+from advisor.prediction.stages import READ_TEST_SHARE, gpu_kind, vector_level
 from tests.head.machines import real, simulated
 from tests.head.test_speed import CATALOG, plain, setup
 
@@ -65,7 +67,7 @@ def test_measured_and_specified_bandwidth_are_not_the_same() -> None:
     """A test that reads reaches about three quarters of what makers specify; constants are for the latter."""
     specified = real(cores=8, bandwidth=80e9)
     measured = msgspec.structs.replace(
-        real(cores=8, bandwidth=80e9 * speed.READ_TEST_SHARE), basis={"memory.bandwidth_bytes_per_s": "measured"}
+        real(cores=8, bandwidth=80e9 * READ_TEST_SHARE), basis={"memory.bandwidth_bytes_per_s": "measured"}
     )
     one, other = (plain(setup("e4b", "QAT-UD-Q4_K_XL", machine, mode="cpu")) for machine in (specified, measured))
     assert one == pytest.approx(other)
@@ -145,11 +147,11 @@ def test_drafting_never_predicts_a_loss_and_ranges_hold_it(model: str, rate: flo
 )
 def test_classes_by_the_names_that_drivers_report(name: str, vendor: str, kind: str) -> None:
     machine = card(name, 5e11, vendor)
-    assert speed.gpu_kind(machine.gpus[0], machine) == kind
+    assert gpu_kind(machine.gpus[0], machine) == kind
 
 
 def test_every_class_has_all_its_constants() -> None:
-    known = speed.constants()
+    known = constants()
     for name, one in known.gpus.items():
         assert 0.2 < one.efficiency <= 1, name
         assert name in known.prompt.share
@@ -172,16 +174,16 @@ def test_every_class_has_all_its_constants() -> None:
 def test_vector_levels(os: str, name: str, features: tuple[str, ...], level: str) -> None:
     memory = Memory(total_bytes=1, available_bytes=1)
     machine = Machine(os=os, cpu=Cpu(name=name, cores=4, threads=4, features=features), memory=memory)
-    assert speed.vector_level(machine) == level
+    assert vector_level(machine) == level
 
 
 def test_constants_that_cannot_be_read_are_an_error_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    monkeypatch.setattr(speed, "files", lambda _: tmp_path)
-    speed.constants.cache_clear()
+    monkeypatch.setattr("advisor.prediction.constants.files", lambda _: tmp_path)
+    constants.cache_clear()
     try:
         with pytest.raises(ProfileError, match=r"speed\.json"):
-            speed.constants()
+            constants()
     finally:
-        speed.constants.cache_clear()
+        constants.cache_clear()
