@@ -14,7 +14,7 @@ from advisor.knowledge.profile import Text
 from advisor.machine import Record
 
 BYTES_PER_TOKEN = 4.5
-"""Of English prose, roughly: the server says afterwards how deep it really was."""
+"""Of English prose, roughly, where nothing was asked yet."""
 DEPTH = "depth"
 
 Turns = Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
@@ -44,6 +44,11 @@ class Prompt(Record, frozen=True, kw_only=True):
     messages: tuple[dict[str, str], ...]
 
     @property
+    def size(self) -> int:
+        """Characters."""
+        return sum(len(turn["content"]) for turn in self.messages)
+
+    @property
     def cell(self) -> str:
         return f"{self.kind} at {DEPTH}" if self.deep else self.kind
 
@@ -55,10 +60,10 @@ def prompt_set() -> PromptSet:
     return convert(read(files("profiles") / "prompts.yaml", where), PromptSet, where)
 
 
-def prompts(kind: Kind, *, depth_tokens: int = 0) -> tuple[Prompt, ...]:
+def prompts(kind: Kind, *, depth_tokens: int = 0, bytes_per_token: float = BYTES_PER_TOKEN) -> tuple[Prompt, ...]:
     """The prompts of a kind; with `depth_tokens`, behind about so many tokens of a text, which is the same for all
     kinds: a server that keeps what it has read reads it once."""
-    before = background(depth_tokens)
+    before = background(depth_tokens, bytes_per_token)
     return tuple(
         Prompt(
             kind=kind.kind,
@@ -73,10 +78,10 @@ def prompts(kind: Kind, *, depth_tokens: int = 0) -> tuple[Prompt, ...]:
     )
 
 
-def background(depth_tokens: int) -> str:
+def background(depth_tokens: int, bytes_per_token: float = BYTES_PER_TOKEN) -> str:
     """About so many tokens of text, in numbered parts; empty for none."""
     parts: list[str] = []
-    size = depth_tokens * BYTES_PER_TOKEN
+    size = depth_tokens * bytes_per_token
     paragraphs = prompt_set().background
     while sum(map(len, parts)) < size:
         parts.append(f"Part {len(parts) + 1}. {paragraphs[len(parts) % len(paragraphs)]}\n\n")

@@ -16,7 +16,7 @@ from advisor.machine import Record
 from advisor.trials import prompts
 from advisor.trials.answers import TELLING_TOKENS, Answered, Asked, Opener
 from advisor.trials.decision import PLAIN, Decision, Race
-from advisor.trials.prompts import Prompt, prompt_set
+from advisor.trials.prompts import BYTES_PER_TOKEN, Prompt, prompt_set
 from advisor.trials.schedule import LEAST_LENGTHS, USUAL, Plan, Price, Schedule, ordered, scheduled
 
 FEWEST_TOKENS, MOST_TOKENS = 24, 192
@@ -183,8 +183,10 @@ class Trial:
         how many lengths and kinds of work."""
         begun = time.monotonic()
         kinds = [each for each in prompt_set().kinds if each.kind in self.plan.kinds]
-        first = prompts.prompts(kinds[0])[0]
-        session.ask(first, length, FEWEST_TOKENS, cold=True)
+        short = {prompt.cell: prompts.prompts(kind) for kind in kinds for prompt in prompts.prompts(kind)}
+        first = next(iter(short.values()))[0]
+        other = max((each[0] for each in short.values()), key=lambda each: abs(each.size - first.size))
+        read = session.ask(other, length, FEWEST_TOKENS, cold=True)
         usual = session.ask(first, length, FEWEST_TOKENS, cold=True)
         if opener.per_request:
             session.ask(first, PLAIN, FEWEST_TOKENS, cold=True)
@@ -193,10 +195,13 @@ class Trial:
         room = opener.context_tokens - self.tokens - LEAST_DEPTH
         reading_s = READING_S if opener.per_request else READING_AGAIN_S
         depth = min(self.plan.depth_tokens, room, int(rate * reading_s))
-        found = {prompt.cell: prompts.prompts(kind) for kind in kinds for prompt in prompts.prompts(kind)}
+        found = dict(short)
         if depth >= LEAST_DEPTH:
-            deep = {kind.kind: prompts.prompts(kind, depth_tokens=depth) for kind in kinds}
-            found |= {each[0].cell: each for each in deep.values()}
+            # Vocabularies differ: what is prose for one is single letters for another.
+            more = read.depth_tokens - usual.depth_tokens
+            size = (other.size - first.size) / more if more else BYTES_PER_TOKEN
+            deep = [prompts.prompts(kind, depth_tokens=depth, bytes_per_token=size) for kind in kinds]
+            found |= {each[0].cell: each for each in deep}
         self.prompts = found
         yield from self._warm_deep(session, length, opener)
         again_s = usual.seconds + sum(each.seconds for each in self.reading.values())

@@ -18,6 +18,8 @@ from advisor.trials.trial import READING_AGAIN_S, Look, Outlook, Trial
 
 MINUTE = 60.0
 FIXED = [length for length in ORDER if length != ADAPTS]
+TEMPLATE = 12
+"""Tokens around a prompt."""
 CACHED = 60
 """Tokens that are read of a prompt whose beginning is in the cache."""
 
@@ -35,6 +37,7 @@ class Scripted:
 
     adapts = False
     context_tokens = 16384
+    bytes_per_token = BYTES_PER_TOKEN
 
     def __init__(
         self, clock: Clock, *, start_s: float, rate: float, reading: float, gains: dict[int, float], per_request: bool
@@ -52,7 +55,8 @@ class Scripted:
         yield self
 
     def ask(self, prompt: Prompt, length: int, tokens: int, *, cold: bool) -> Answered:
-        depth = int(sum(len(turn["content"]) for turn in prompt.messages) / BYTES_PER_TOKEN)
+        depth = TEMPLATE + int(prompt.size / self.bytes_per_token)
+        assert depth + tokens <= self.context_tokens, "a real server refuses that"
         read = depth if cold else CACHED
         first = read / self.reading
         if prompt.deep and cold:
@@ -129,6 +133,16 @@ def test_quick_starts_a_server_as_often_as_its_time_allows(
     found = trial.decision()
     assert found is not None
     assert (found.verdict, found.length) == ("keep", 3)
+
+
+@pytest.mark.parametrize("size", [1.0, 2.5, 4.5, 6.0])
+def test_deep_prompts_are_as_deep_as_planned_whatever_a_token_is(clock: Clock, size: float) -> None:
+    """A vocabulary of single letters once made a text of four times the tokens, which no context held."""
+    server = Scripted(clock, start_s=1, rate=100, reading=2000, gains=GAINS, per_request=True)
+    server.context_tokens, server.bytes_per_token = 8192, size
+    trial = run(server)
+    depth = next(each.answered.depth_tokens for each in trial.samples if each.deep)
+    assert depth == pytest.approx(trial.plan.depth_tokens, rel=0.2)
 
 
 def test_a_slow_start_is_asked_more_often_than_once(clock: Clock) -> None:
