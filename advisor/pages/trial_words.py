@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MINUTE = 60
 SHORT_S = 10
 """Below which tenths are told."""
+FEW = 4
+"""Kinds of work that are named one by one."""
 LONG_S = 100
 """From which minutes are told."""
 
@@ -45,7 +47,10 @@ def left_out_line(found: Outlook) -> str:
 def left_out(found: Outlook) -> str:
     lengths = [length_in_words(one) for one in found.lengths]
     parts = [f"length{'s' if len(lengths) > 1 else ''} {listed(lengths)}"] if lengths else []
-    return listed([*parts, *found.cells])
+    if len(found.cells) <= FEW:
+        return listed([*parts, *found.cells])
+    every = len(found.cells) + len(found.schedule.cells)
+    return listed([*parts, f"{len(found.cells)} of {every} kinds of work"])
 
 
 def _reason(price: Price) -> str:

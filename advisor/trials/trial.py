@@ -21,8 +21,9 @@ from advisor.trials.schedule import LEAST_LENGTHS, USUAL, Plan, Price, Schedule,
 
 FEWEST_TOKENS, MOST_TOKENS = 24, 192
 """Of an answer that is measured."""
-READING_S, READING_AGAIN_S = 60.0, 15.0
-"""Longest that reading the text in front of deep prompts may take, once or with each start; else it is shorter."""
+READING, READING_AGAIN = 1 / 15, 1 / 60
+"""Shares of all time that reading the text in front of deep prompts may take, once or with each start; else it is
+shorter."""
 LEAST_DEPTH = 256
 
 
@@ -183,19 +184,15 @@ class Trial:
         how many lengths and kinds of work."""
         begun = time.monotonic()
         kinds = [each for each in prompt_set().kinds if each.kind in self.plan.kinds]
-        short = {prompt.cell: prompts.prompts(kind) for kind in kinds for prompt in prompts.prompts(kind)}
-        first = next(iter(short.values()))[0]
-        other = max((each[0] for each in short.values()), key=lambda each: abs(each.size - first.size))
+        found = {prompt.cell: prompts.prompts(kind) for kind in kinds for prompt in prompts.prompts(kind)}
+        first = next(iter(found.values()))[0]
+        other = max((each[0] for each in found.values()), key=lambda each: abs(each.size - first.size))
         read = session.ask(other, length, FEWEST_TOKENS, cold=True)
         usual = session.ask(first, length, FEWEST_TOKENS, cold=True)
-        if opener.per_request:
-            session.ask(first, PLAIN, FEWEST_TOKENS, cold=True)
-        self.tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, int(usual.tokens_per_s * self.plan.answer_s)))
-        rate = usual.read_tokens / max(usual.first_s, 1e-3)
-        room = opener.context_tokens - self.tokens - LEAST_DEPTH
-        reading_s = READING_S if opener.per_request else READING_AGAIN_S
-        depth = min(self.plan.depth_tokens, room, int(rate * reading_s))
-        found = dict(short)
+        plain = session.ask(first, PLAIN, FEWEST_TOKENS, cold=True) if opener.per_request else usual
+        rate = max(each.tokens_per_s for each in (read, usual, plain))
+        self.tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, int(rate * self.plan.answer_s)))
+        depth = self._depth(opener, usual)
         if depth >= LEAST_DEPTH:
             # Vocabularies differ: what is prose for one is single letters for another.
             more = read.depth_tokens - usual.depth_tokens
@@ -208,9 +205,16 @@ class Trial:
         price = Price(
             start_s=start_s,
             warm_s=time.monotonic() - begun if start_s is None else again_s,
-            answer_s=max(1e-3, usual.first_s + self.tokens / usual.tokens_per_s),
+            answer_s=max(1e-3, plain.first_s + self.tokens / rate),
         )
         yield self._planned(scheduled(self.plan, tuple(found), price))
+
+    def _depth(self, opener: Opener, usual: Answered) -> int:
+        """Tokens of text for the reading of which there is room and time."""
+        rate = usual.read_tokens / max(usual.first_s, 1e-3)
+        room = opener.context_tokens - self.tokens - LEAST_DEPTH
+        reading_s = self.plan.seconds * (READING if opener.per_request else READING_AGAIN)
+        return min(self.plan.depth_tokens, room, int(rate * reading_s))
 
     def _planned(self, schedule: Schedule) -> Outlook:
         self._seconds = schedule.seconds
