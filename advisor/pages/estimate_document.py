@@ -12,7 +12,7 @@ from msgspec import Meta
 from advisor import __version__
 from advisor.choice.estimate import Estimate, mapped, repacked
 from advisor.machine import Basis
-from advisor.pages.report import (
+from advisor.pages.parts import (
     Bytes,
     Count,
     DrafterPart,

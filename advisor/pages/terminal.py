@@ -16,7 +16,8 @@ from rich.text import Text
 from advisor.hardware import phones
 from advisor.machine import Record
 from advisor.memory.placement import in_words
-from advisor.pages.report import CostPart, Document, MachinePart, MemoryUse, RecommendationPart, RejectedPart, SpeedPart
+from advisor.pages.parts import CostPart, MachinePart, MemoryUse, SpeedPart
+from advisor.pages.report import Document, RecommendationPart, RejectedPart
 from advisor.services.service import Service
 from advisor.units import format_file_size
 

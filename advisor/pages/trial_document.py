@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from advisor import __version__
 from advisor.machine import Machine
-from advisor.pages.report import Bytes, Count, Part, Rate
+from advisor.pages.parts import Bytes, Count, Part, Rate
 from advisor.pages.trial_words import left_out_line
 from advisor.prediction.measurements import FileId, Measurement, build_of, drivers, fingerprint, hardware, identify, now
 from advisor.trials.answers import ADAPTS

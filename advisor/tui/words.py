@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 from advisor.machine import Cpu, Gpu, Machine
 from advisor.memory.placement import in_words
-from advisor.pages.report import Document, MemoryParts, RecommendationPart
+from advisor.pages.parts import MemoryParts
+from advisor.pages.report import Document, RecommendationPart
 from advisor.pages.terminal import preference, two_digits
 from advisor.tui.state import Answer, Choice
+
+SILENT_S = 8.0
+"""Without a word for so long, it is said; long prompts and large files take their time."""
 
 
 class Hold(NamedTuple):
@@ -143,3 +147,11 @@ def of_total(used: int, total: int) -> str:
     first, second = in_words(used), in_words(total)
     unit = second.rpartition(" ")[2]
     return f"{first.removesuffix(f' {unit}')} of {second}"
+
+
+# ---- What goes on
+
+
+def silence(seconds: float, what: str = "nothing has come", key: str = "Esc stops it") -> str:
+    """What is said where a server keeps still; empty until that is worth a word."""
+    return f"{what} for {seconds:.0f} s; {key}" if seconds > SILENT_S else ""
