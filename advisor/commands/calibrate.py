@@ -14,7 +14,8 @@ from advisor.knowledge import catalog
 from advisor.machine import Machine
 from advisor.prediction.pace import DISTURBED
 from advisor.trials import calibration
-from advisor.trials.calibration import Calibration, Stage
+from advisor.trials.calibration import Stage
+from advisor.trials.costs import Calibration
 from advisor.units import format_rate
 
 EPILOG = """\b
@@ -114,6 +115,6 @@ def lines(found: Calibration) -> list[str]:
             told.append("in plain steps  " + "".join(f"{each.relative[rows]:7.2f}" for rows in some))
     disturbed = max((each.disturbed for each in found.costs), default=1.0)
     if disturbed > DISTURBED:
-        told += ["", f"steps usually took {disturbed:.1f} times as long as the quickest: something else was at work."]
+        told += ["", f"steps took {disturbed:.1f} times as long as the quickest: something else was at work."]
         told.append("No prediction heeds that; calibrate again when this machine is idle.")
     return told

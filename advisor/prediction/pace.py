@@ -11,7 +11,7 @@ nothing, says what a layer takes besides its weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import exp, log
 from statistics import median
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ CPU, GPU = "cpu", "gpu"
 MOST_OFF = log(3)
 """Beyond, something else is wrong than the formula."""
 DISTURBED = 1.3
-"""Where steps usually took so many times as long as the quickest, something else was at work: nothing is believed."""
+"""Where steps took so many times as long as the quickest, something else was at work: nothing is believed."""
 PROCESSOR = "CPU"
 """The build of the runtime whose steps on the processor are believed: others keep weights in another layout there."""
 LEAST_SHARE = 0.5
@@ -101,6 +101,17 @@ class Timed(Record, frozen=True, kw_only=True):
     date: str
 
 
+def disturbed(seconds: Mapping[int, float], usual: Mapping[int, float]) -> float:
+    """How many times as long steps took as those with nothing in the way: usually, and that of a single row, beside
+    which none of more rows can be quicker.
+
+    Args:
+        seconds, usual: of a step by its rows, with nothing in the way and in the middle.
+    """
+    middle = median([usual[rows] / taken for rows, taken in seconds.items() if rows in usual] or [1.0])
+    return max(middle, seconds[1] / min(seconds.values()))
+
+
 def pace_of(calibrations: Iterable[Measurement], placement: str = CPU) -> Pace | None:
     """What the last calibration says of the processor or the GPU, the oldest first; None where there is none, or it is
     not whole, or the machine was at work on something else."""
@@ -155,7 +166,8 @@ def _timed(calibrations: list[Measurement], model: str) -> Timed | None:
     rows = tuple(count / last[count].tokens_per_s for count in sorted(last) if last[count].tokens_per_s > 0)
     if not rows or sorted(last) != list(range(1, len(rows) + 1)):
         return None
-    if median([one.tokens_per_s / one.low for one in last.values() if one.low] or [1.0]) > DISTURBED:
+    usual = {count: count / one.low for count, one in last.items() if one.low}
+    if disturbed(dict(enumerate(rows, 1)), usual) > DISTURBED:
         return None
     read = next((one for one in found if one.date == found[-1].date and one.kind == PROMPT and one.tokens_per_s), None)
     return Timed(

@@ -17,15 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 from advisor import paths
 from advisor.errors import Interrupted, NoBackend, RuntimeFailed
-from advisor.machine import Machine, Record
+from advisor.machine import Machine
 from advisor.prediction import measurements
 from advisor.prediction.measurements import FileId, Measurement
 from advisor.prediction.pace import CPU, DEMO, GPU, PROCESSOR, PROMPT, ROWS, RUNTIME, WIDE, WIDER
+from advisor.trials.costs import Calibration, Costs
 
 SCHEMA = "advisor.calibrate/1"
 DEMO_S, LIKE_12B_S, GPU_S = 8.0, 25.0, 4.0
@@ -36,68 +36,6 @@ DECLINED = "no-calibration"
 """A file of the state folder: hardware and build for which it was declined, one a line."""
 MEMORY = "memory"
 ALL_LAYERS = 99
-
-
-class Costs(Record, frozen=True, kw_only=True):
-    """Of one model. `seconds`: of a step by its rows with nothing in the way, of `times`; `usual`: their medians;
-    `bytes`: of the model's file, about what one step of a single row reads; `placement`: where it was; `prompt_tokens`:
-    of the prompt that it read in `prompt_s`."""
-
-    model: str
-    seconds: dict[int, float]
-    usual: dict[int, float] = {}
-    times: int
-    bytes: int
-    placement: str = CPU
-    prompt_tokens: int = 0
-    prompt_s: float = 0.0
-
-    @property
-    def prompt_tokens_per_s(self) -> float | None:
-        return self.prompt_tokens / self.prompt_s if self.prompt_s else None
-
-    @property
-    def where(self) -> str:
-        """The model, and the device where it is not the processor."""
-        return self.model if self.placement == CPU else f"{self.model} on the GPU"
-
-    @property
-    def relative(self) -> dict[int, float]:
-        """Costs in steps of a single row."""
-        return {rows: taken / self.seconds[1] for rows, taken in self.seconds.items()}
-
-    @property
-    def disturbed(self) -> float:
-        """How many times as long steps usually took as those with nothing in the way."""
-        return median([self.usual[rows] / taken for rows, taken in self.seconds.items() if rows in self.usual] or [1.0])
-
-    @property
-    def bytes_per_s(self) -> float:
-        """At which weights go by in a step of one row."""
-        return self.bytes / self.seconds[1]
-
-
-class Calibration(Record, frozen=True, kw_only=True):
-    """`memory_bytes_per_s`: main memory read by all cores; None where it cannot be measured. `gpu_bytes_per_s`: at
-    which a GPU reads weights, by what further layers take. `untimed`: why the GPU could not be timed, where there is
-    one."""
-
-    machine: str
-    build: str
-    memory_bytes_per_s: int | None
-    costs: tuple[Costs, ...]
-    untimed: str = ""
-
-    def cost(self, model: str, placement: str) -> Costs | None:
-        """Of that model there."""
-        return next((one for one in self.costs if (one.model, one.placement) == (model, placement)), None)
-
-    @property
-    def gpu_bytes_per_s(self) -> float | None:
-        few, more = self.cost(WIDE, GPU), self.cost(WIDER, GPU)
-        if few is None or more is None or more.seconds[1] <= few.seconds[1]:
-            return None
-        return (more.bytes - few.bytes) / (more.seconds[1] - few.seconds[1])
 
 
 class Stage(NamedTuple):

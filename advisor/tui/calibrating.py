@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from advisor.machine import Machine
 from advisor.trials import calibration
-from advisor.trials.calibration import Calibration, Stage
+from advisor.trials.calibration import Stage
+from advisor.trials.costs import Calibration
 from advisor.tui.deed import Deed
 from advisor.tui.services import Services
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from advisor.files.store import File, Wanted
     from advisor.running.order import Order, Setup
     from advisor.running.sessions import Session
-    from advisor.trials.calibration import Calibration, Stage
+    from advisor.trials.calibration import Stage
+    from advisor.trials.costs import Calibration
     from backends.base import Backend, Progress
 
 

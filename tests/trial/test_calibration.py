@@ -19,9 +19,21 @@ from advisor.knowledge import catalog
 from advisor.machine import Availability, Cpu, Gpu, Machine, Memory
 from advisor.prediction import known, measurements, speed
 from advisor.prediction.measurements import FileId
-from advisor.prediction.pace import DEMO, DEMO_LAYERS, LAYERS, MORE_LAYERS, MORE_PASSED, PASSED, WIDE, WIDER, Pace
+from advisor.prediction.pace import (
+    DEMO,
+    DEMO_LAYERS,
+    LAYERS,
+    MORE_LAYERS,
+    MORE_PASSED,
+    PASSED,
+    WIDE,
+    WIDER,
+    Pace,
+    disturbed,
+)
 from advisor.running import demo
 from advisor.trials import calibration
+from advisor.trials.costs import Calibration, Costs
 from backends.native import synthetic
 from tests.launch.conftest import ask
 from tests.trial.examples import keep
@@ -47,7 +59,7 @@ def test_it_measures_and_is_recalled(store: Path, brief: None) -> None:
     assert calibration.is_wanted(HERE)
     *begun, found = calibration.run(HERE)
     assert tuple(begun) == calibration.stages()
-    assert isinstance(found, calibration.Calibration)
+    assert isinstance(found, Calibration)
     assert found.memory_bytes_per_s == 10**10
     demo, wide = found.costs
     assert demo.seconds.keys() == wide.seconds.keys() == set(range(1, 17))
@@ -66,8 +78,8 @@ def test_it_measures_and_is_recalled(store: Path, brief: None) -> None:
 
 
 def test_another_build_or_machine_asks_for_another(store: Path) -> None:
-    costs = calibration.Costs(model="demo", seconds={rows: rows / 100 for rows in range(1, 17)}, times=3, bytes=10)
-    found = calibration.Calibration(machine="x", build="y", memory_bytes_per_s=None, costs=(costs,))
+    costs = Costs(model="demo", seconds={rows: rows / 100 for rows in range(1, 17)}, times=3, bytes=10)
+    found = Calibration(machine="x", build="y", memory_bytes_per_s=None, costs=(costs,))
     here = found.__class__(
         machine=measurements.fingerprint(HERE), build="1.0 CPU", memory_bytes_per_s=None, costs=(costs,)
     )
@@ -127,7 +139,7 @@ def calibrated(
 ) -> None:
     """Remember a calibration: a step's seconds, what each further row costs of it, and tokens a second of a prompt."""
     seconds = {rows: step * (1 + row * (rows - 1)) for rows in range(1, 17)}
-    costs = calibration.Costs(
+    costs = Costs(
         model=WIDE,
         seconds=seconds,
         usual={rows: usual * taken for rows, taken in seconds.items()},
@@ -136,7 +148,7 @@ def calibrated(
         prompt_tokens=128 if prompt else 0,
         prompt_s=128 / prompt if prompt else 0.0,
     )
-    found = calibration.Calibration(
+    found = Calibration(
         machine=measurements.fingerprint(machine),
         build=measurements.build_of(machine, "native"),
         memory_bytes_per_s=None,
@@ -217,6 +229,15 @@ def test_what_was_timed_beside_other_work_is_not_believed(store: Path) -> None:
     assert "calibrate again" in lines(found)[-1]
 
 
+def test_one_token_that_took_longer_than_several_is_not_believed() -> None:
+    """A pause that hit each of its few times: two threads wait for each other, and one of them for its processor."""
+    steps = {rows: 0.01 * rows for rows in range(1, 17)}
+    assert disturbed(steps, steps) == 1
+    assert disturbed(steps | {1: 0.86}, steps | {1: 0.86}) > 40
+    assert disturbed(steps | {8: 0.86}, steps | {8: 0.86}) == 1, "a pause of others makes none look quicker"
+    assert disturbed(steps, {rows: 1.6 * taken for rows, taken in steps.items()}) == pytest.approx(1.6)
+
+
 def test_a_build_for_gpus_says_nothing_of_the_processor(store: Path) -> None:
     cuda = Availability(name="native", available=True, version="1.0", build="CUDA")
     here = msgspec.structs.replace(HERE, backends=(cuda,))
@@ -243,14 +264,14 @@ BEGUN, LAYER, RATE, FLOPS = 150e-6, 40e-6, 120e9, 15e12
 SHAPES = {DEMO: (15, 14_000_000), WIDE: (2, 280_000_000), WIDER: (6, 840_000_000)}
 
 
-def timed_on_gpu(name: str, _model: Path, _seconds: float, _stop: object, placement: str = "cpu") -> calibration.Costs:
+def timed_on_gpu(name: str, _model: Path, _seconds: float, _stop: object, placement: str = "cpu") -> Costs:
     """A machine of which all is known: each further row costs a tenth of reading the weights."""
     layers, size = SHAPES[name]
     weights = size / RATE if name != DEMO else 0.0
     seconds = {rows: BEGUN + layers * LAYER + weights * (1 + 0.1 * (rows - 1)) for rows in range(1, 17)}
     slower = 1 if placement == "gpu" else 10
     passed = {DEMO: 0, WIDE: PASSED, WIDER: MORE_PASSED}[name]
-    return calibration.Costs(
+    return Costs(
         model=name,
         seconds={rows: taken * slower for rows, taken in seconds.items()},
         times=9,
@@ -267,7 +288,7 @@ def test_a_gpu_is_timed_where_the_runtime_is_built_for_it(store: Path, monkeypat
     assert len(calibration.stages(WITH_GPU)) == 4
     assert len(calibration.stages(HERE)) == len(calibration.stages()) == 3
     *_, found = calibration.run(WITH_GPU)
-    assert isinstance(found, calibration.Calibration)
+    assert isinstance(found, Calibration)
     assert [(one.model, one.placement) for one in found.costs] == [
         (DEMO, "cpu"), (WIDE, "cpu"), (DEMO, "gpu"), (WIDE, "gpu"), (WIDER, "gpu"),
     ]  # fmt: skip
@@ -305,7 +326,7 @@ def test_predictions_on_the_gpu_follow_it_half(store: Path, monkeypatch: pytest.
 
 
 def test_a_gpu_that_cannot_be_timed_is_told_and_the_rest_is_kept(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(name: str, model: Path, seconds: float, stop: object, placement: str = "cpu") -> calibration.Costs:
+    def full(name: str, model: Path, seconds: float, stop: object, placement: str = "cpu") -> Costs:
         if placement == "gpu":
             raise RuntimeFailed("out of memory")
         return timed_on_gpu(name, model, seconds, stop, placement)
@@ -313,7 +334,7 @@ def test_a_gpu_that_cannot_be_timed_is_told_and_the_rest_is_kept(store: Path, mo
     monkeypatch.setattr(calibration, "_timed", full)
     monkeypatch.setattr(synthetic, "write", lambda *_: None)
     *_, found = calibration.run(WITH_GPU)
-    assert isinstance(found, calibration.Calibration)
+    assert isinstance(found, Calibration)
     assert "the GPU could not be timed: out of memory" in lines(found)
     again = calibration.recalled(WITH_GPU)
     assert again is not None

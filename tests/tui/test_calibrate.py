@@ -13,7 +13,8 @@ from textual.pilot import Pilot
 from advisor.errors import Interrupted, RuntimeFailed
 from advisor.machine import Machine
 from advisor.trials import calibration
-from advisor.trials.calibration import Calibration, Costs, Stage
+from advisor.trials.calibration import Stage
+from advisor.trials.costs import Calibration, Costs
 from advisor.tui.app import Wizard
 from advisor.tui.screens.answer import Offer
 from advisor.tui.screens.calibrate import Calibrate

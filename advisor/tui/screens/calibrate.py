@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button
 
 from advisor.console.progress import clock
-from advisor.trials.calibration import Calibration
+from advisor.trials.costs import Calibration
 from advisor.tui.calibrating import Calibrating
 from advisor.tui.dialog import Dialog
 from advisor.tui.widgets.facts import Fact, Facts
