@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 from advisor.machine import Record
 from advisor.running.order import DEMO, NATIVE, Order
-from advisor.tui.errand import Errand, ordered
+from advisor.tui.errand import ELSEWHERE, Errand, ordered
 from advisor.tui.services import Services
 
 EMBEDDED = "part of advisor"
 """Where the demo's files are from."""
-ELSEWHERE = "this is another machine: take the command there"
 
 
 class Aim(Record, frozen=True, kw_only=True):

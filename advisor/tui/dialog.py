@@ -16,6 +16,7 @@ class Dialog(ModalScreen[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
+        Binding("ctrl+c", "interrupt", "Close", show=False),
         Binding("f1", "app.help", "Help", show=False, tooltip="What the focused part does, and its keys"),
         Binding("up", "scroll_page(-1)", "Up", show=False),
         Binding("down", "scroll_page(1)", "Down", show=False),
@@ -35,6 +36,13 @@ class Dialog(ModalScreen[T]):
     def action_leave(self) -> None:
         """Close; nothing changes."""
         self.leave()
+
+    def action_interrupt(self) -> None:
+        """Copy what is marked; where nothing is, close."""
+        if marked := self.get_selected_text():
+            self.app.copy_to_clipboard(marked)
+        else:
+            self.action_leave()
 
     def on_click(self, event: Click) -> None:
         if event.widget is self:

@@ -15,6 +15,8 @@ from advisor.units import format_file_size
 if TYPE_CHECKING:
     from advisor.files.store import File, Wanted
 
+ELSEWHERE = "this is another machine: take the command there"
+
 
 class Errand(Record, frozen=True, kw_only=True):
     """All that is shown before anything is written. Sizes in bytes; `missing`: still to be fetched."""
@@ -91,6 +93,20 @@ def ordered(command: str, world: Services) -> Errand:
 def repeated(command: str) -> Errand:
     """The errand of what ran before: all of it is here."""
     return Errand(files=(), missing=0, free=0, folder="", licence="", command=command)
+
+
+def in_the_way(answer: Answer, found: Errand) -> str:
+    """Why an answer cannot be started here; empty when it can."""
+    if not answer.choice.here:
+        return ELSEWHERE
+    if answer.pick.backend not in {one.name for one in answer.ranking.machine.backends if one.available}:
+        return f"{answer.pick.backend} is not here: the list of backends says how to get it"
+    return shortage(found)
+
+
+def shortage(found: Errand) -> str:
+    """What the disk lacks; empty where it has room."""
+    return "" if found.fits else f"the disk lacks {format_file_size(found.missing - found.free)}"
 
 
 def wanted(answer: Answer) -> tuple[Wanted, ...]:

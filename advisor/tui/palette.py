@@ -26,6 +26,9 @@ def entries(app: Wizard) -> Iterator[SystemCommand]:
     if app.live is not None:
         name = app.live.session.name
         yield SystemCommand(f"Stop {name}", "It ends, and its memory is free again", app.action_end)
+        if app.live.talk.said:
+            copy = functools.partial(app.copy, app.live.talk.said[-1].answer)
+            yield SystemCommand("Copy the last answer", "As it was written, in Markdown", copy)
     for session in app.talkable:
         if app.live is None or session.name != app.live.session.name:
             to = functools.partial(turn_to, app, session)

@@ -38,13 +38,14 @@ class Start(Deed):
         self.transfers: dict[str, Transfer] = {}
         """By the file's name, the newest last."""
         self.moved_at = time.monotonic()
-        """When anything came last."""
+        """When anything came last, or a stage began."""
         self.loading: Transfer | None = None
         self.proof: Proof | None = None
         self.live: Live | None = None
+        self.claimed: Session | None = None
+        """What it is on record as, once it loads."""
         self._world = world
         self._backend: Backend | None = None
-        self._claimed: Session | None = None
         self._session: Session | None = None
         self._fetched, self._loaded = Pace(self._fetching), Pace(self._loading)
 
@@ -54,21 +55,25 @@ class Start(Deed):
         setup = self.setup = self._world.configure(self.order)
         self.check()
         backend = self._backend = self._world.backend(setup.backend)
-        self.stage = "fetching"
+        self._enter("fetching")
         self._world.fetch(setup, self._fetched)
         self.check()
-        self.stage = "loading"
+        self._enter("loading")
         session = self._session = starting.open_session(backend, setup, progress=self._loaded, claimed=self._claim)
         try:
             self.check()
-            self.stage = "asking"
+            self._enter("asking")
             proof = self.proof = starting.proved(backend, setup, session)
             self.check()
         except BaseException:
             sessions.end(session, backend)
             raise
         self.live = Live(session=session, backend=backend, setup=setup, proof=proof)
-        self.stage = "running"
+        self._enter("running")
+
+    def _enter(self, stage: Stage) -> None:
+        self.moved_at = time.monotonic()
+        self.stage = stage
 
     def _fetching(self, transfer: Transfer) -> None:
         self.check()
@@ -78,9 +83,12 @@ class Start(Deed):
         self.transfers = {**self.transfers, transfer.what: transfer}
 
     def _claim(self, session: Session) -> None:
-        self._claimed = session
+        self.claimed = session
 
     def _loading(self, transfer: Transfer) -> None:
+        # What has no size only says that it is waited for.
+        if transfer.size and (self.loading is None or self.loading.done != transfer.done):
+            self.moved_at = time.monotonic()
         self.loading = transfer
 
     # ---- From outside
@@ -101,5 +109,5 @@ class Start(Deed):
         """What this has started so far, and nobody else: another start may be under way by now."""
         if self._session is not None:
             return self._session
-        found = sessions.as_on_record(self._claimed) if self._claimed is not None else None
+        found = sessions.as_on_record(self.claimed) if self.claimed is not None else None
         return found if found is not None and found.spawned else None

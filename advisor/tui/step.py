@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 TUNE = "Use case, context, quality or speed; all candidates"
 BACKEND = "What can run it, and what the others need"
+INTERRUPT = "Copies what is marked, or stops what is under way"
+SAID_S = 3.0
+"""How long a remark stays."""
 MACHINE = "Correct what was detected, or take another machine"
 
 
@@ -39,6 +42,7 @@ class Step(Screen[None]):
         Binding("b", "app.go('backend')", "Backend", show=False, tooltip=BACKEND),
         Binding("s", "app.go('summary')", "Summary", tooltip="Files, disk, licence, command"),
         Binding("m", "app.machine", "Machine", show=False, tooltip=MACHINE),
+        Binding("ctrl+c", "interrupt", "Stop", show=False, tooltip=INTERRUPT),
         Binding("up", "scroll_body(-1)", "Up", show=False),
         Binding("down", "scroll_body(1)", "Down", show=False),
         Binding("pageup", "scroll_body(-10)", "Page up", show=False),
@@ -108,7 +112,18 @@ class Step(Screen[None]):
         """Move what is too high for the terminal."""
         self.query_one("#body").scroll_relative(y=lines, animate=False)
 
+    async def action_interrupt(self) -> None:
+        """Ctrl-c: copy what is marked, or stop what is under way, or say what leaves."""
+        if marked := self.get_selected_text():
+            self.wizard.copy(marked)
+        elif not await self.interrupt():
+            self.notify("Nothing to stop here; ctrl+q leaves", timeout=SAID_S)
+
     # ---- For the steps
+
+    async def interrupt(self) -> bool:
+        """Stop what is under way here; whether anything was."""
+        return False
 
     def body(self) -> ComposeResult:
         """What is between the two lines."""

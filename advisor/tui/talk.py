@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,18 @@ class Said:
     thought_s: float = 0.0
     ended: str | None = None
     timings: Timings | None = None
+    asked_at: float = field(default_factory=time.monotonic)
+
+    def add(self, pieces: Sequence[Text | Done]) -> str:
+        """Keep what came; the part of it that belongs to the answer."""
+        text = "".join(one.text for one in pieces if isinstance(one, Text) and not one.thought)
+        thought = "".join(one.text for one in pieces if isinstance(one, Text) and one.thought)
+        self.timings = next((one.timings for one in reversed(pieces) if one.timings is not None), self.timings)
+        self.answer += text
+        if thought:
+            self.thought += thought
+            self.thought_s = time.monotonic() - self.asked_at
+        return text
 
 
 @dataclass
@@ -69,6 +82,7 @@ class Reply(Deed):
         """What came and was not taken yet."""
         self.pace = 0.0
         """Pieces per second, for servers that count at the end only."""
+        self.heard_at = time.monotonic()
         self._backend, self._session = backend, session
         self._messages, self._options = messages, options
 
@@ -80,11 +94,16 @@ class Reply(Deed):
             try:
                 for event in events:
                     self.check()
-                    self.pace = pace.step()
+                    self.pace, self.heard_at = pace.step(), time.monotonic()
                     self.pieces.append(event)
             finally:
                 # Closing the stream tells the server to stop.
                 events.close()  # type: ignore[attr-defined]
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing has come."""
+        return time.monotonic() - self.heard_at
 
     def taken(self) -> list[Text | Done]:
         """What came since the last time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import struct
+import subprocess
 import sys
 import time
 
@@ -69,3 +70,11 @@ class Terminal:
             self.written += piece
         os.close(self.terminal)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def advisor(*argv: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """What it prints where there is no terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "advisor", *argv],
+        input=given, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip

@@ -24,15 +24,12 @@ from advisor.tui.state import Choice
 from tests.tui import scripted
 from tests.tui.drive import click, drive, press, step, text, until
 from tests.tui.scripted import Scripted
-from tests.tui.world import LLAMA_CPP, MACHINES, NATIVE, SIZES, machine, services
+from tests.tui.world import LLAMA_CPP, MACHINES, NATIVE, SIZES, VLLM, machine, services
 
 OLLAMA = Availability(
     name="ollama", available=False, why_not="it is installed, but no server answers at http://127.0.0.1:11434",
     path="/usr/bin/ollama", hint="start it: ollama serve", mend="ollama serve",
 )  # fmt: skip
-VLLM = Availability(
-    name="vllm", available=True, version="0.32.0", drafter=True, path="/opt/vllm/bin/vllm", reads="checkpoint"
-)
 MLX = Availability(
     name="mlx", available=False, reads="checkpoint", version="0.5.0", path="/opt/mlx/bin/mlx_vlm.server",
     why_not="mlx-vlm 0.5.0 is too old for Gemma's drafter: 0.6.3 is the first",

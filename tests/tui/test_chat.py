@@ -104,6 +104,18 @@ def test_the_newest_stays_in_sight_when_the_terminal_shrinks() -> None:
     talking(script, Scripted())
 
 
+def test_a_terminal_may_shrink_to_nearly_nothing() -> None:
+    """Before the figures give way to it, the question has no room."""
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        for size in ((20, 6), WIDE, (41, 12), WIDE):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        assert "Ask something" in text(app)
+
+    talking(script, Scripted())
+
+
 def test_stopped_what_came_is_kept() -> None:
     backend = Scripted()
     backend.pause_s = 0.05
@@ -123,6 +135,36 @@ def test_stopped_what_came_is_kept() -> None:
     talking(script, backend)
 
 
+def test_ctrl_c_stops_an_answer_copies_what_is_marked_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(Wizard, "copy_to_clipboard", lambda self, what: copied.append(what))
+    backend = Scripted()
+    backend.pause_s = 0.05
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await ask(app, pilot)
+        await until(pilot, lambda: chat(app).live.talk.said[0].answer)  # type: ignore[union-attr]
+        assert "esc Stop" in text(app).splitlines()[-1]
+        await press(pilot, "'mark me", "shift+home")
+        send(app, "ctrl+c")
+        await pilot.pause(0.1)
+        assert copied == ["mark me"]
+        assert chat(app).answering
+        await press(pilot, "end")
+        send(app, "ctrl+c")
+        await until(pilot, lambda: not chat(app).answering)
+        await settled(pilot)
+        said = app.live.talk.said[0]  # type: ignore[union-attr]
+        assert said.answer and said.ended == "stopped"
+        assert "esc Back" in text(app).splitlines()[-1]
+        assert chat(app).query_one(Question).text == "mark me", "what is typed is kept"
+        await press(pilot, "ctrl+c")
+        assert step(app) == "chat"
+        assert [one.message for one in app._notifications] == ["Nothing to stop here; ctrl+q leaves"]
+
+    talking(script, backend)
+
+
 def test_retry_asks_the_same_without_the_old_answer() -> None:
     backend = Scripted()
 
@@ -134,6 +176,23 @@ def test_retry_asks_the_same_without_the_old_answer() -> None:
         await answered(app, pilot)
         assert backend.asked[0]["messages"] == backend.asked[1]["messages"]
         assert len(app.screen.query(Turn)) == 1
+
+    talking(script, backend)
+
+
+def test_a_new_conversation_sends_nothing_of_the_old_one() -> None:
+    backend = Scripted()
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await ask(app, pilot)
+        await answered(app, pilot)
+        await press(pilot, "ctrl+n")
+        assert "For a start" in text(app)
+        assert "What fits?" not in text(app)
+        assert "0 of 8,192" in text(app)
+        await ask(app, pilot)
+        await answered(app, pilot)
+        assert len(backend.asked[1]["messages"]) == 1
 
     talking(script, backend)
 

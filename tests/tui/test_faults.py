@@ -22,11 +22,10 @@ from textual.pilot import Pilot
 from advisor.errors import RuntimeFailed
 from advisor.running import sessions
 from advisor.running.order import Order, Setup
-from advisor.tui import app as wizard_app
+from advisor.tui import host, words
 from advisor.tui import tryout as tryouts
 from advisor.tui.app import Wizard
 from advisor.tui.screens import answer as answer_step
-from advisor.tui.screens import chat as chat_step
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.screens.leave import Leave
 from advisor.tui.settings import Settings
@@ -319,9 +318,9 @@ QUICK = [(place, WAYS[number % len(WAYS)]) for number, place in enumerate(PLACES
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said after seconds is said at once here."""
-    monkeypatch.setattr(wizard_app, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(host, "PATIENCE_S", 0.5)
     monkeypatch.setattr(tryouts, "SILENT_S", 0.2)
-    monkeypatch.setattr(chat_step, "SILENT_S", 0.3)
+    monkeypatch.setattr(words, "SILENT_S", 0.3)
     monkeypatch.setattr(answer_step, "LONG_S", 0.3)
 
 
@@ -404,7 +403,8 @@ def test_it_hangs(name: str, way: Way, watched: list[Stand]) -> None:
         if way == "ctrl+c":
             await stand.press("ctrl+c")
             assert stand.app.is_running and stand.app.screen is before
-        await stand.press("escape")
+        if way != "ctrl+c" or place.back != "chat":  # where ctrl-c has stopped it, as Escape does
+            await stand.press("escape")
         await stand.at(place.back)
         if way.startswith("late"):
             stand.fault.released.set()

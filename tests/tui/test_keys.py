@@ -23,7 +23,7 @@ EVERY = 10
 KEYS = [
     *"abcdefghijklmnoprstuvwxyz0123456789 ,.-?/", "enter", "enter", "escape", "tab", "shift+tab", "up", "down", "left",
     "right", "home", "end", "pageup", "pagedown", "f1", "ctrl+p", "backspace", "delete", "space", "ctrl+a", "ctrl+u",
-    "ctrl+r", "ctrl+y", "ctrl+t", "ctrl+o", "ctrl+l", "ctrl+j", "ctrl+c",
+    "ctrl+r", "ctrl+y", "ctrl+t", "ctrl+o", "ctrl+l", "ctrl+j", "ctrl+c", "ctrl+n",
 ]  # fmt: skip
 """All but `q`, which leaves."""
 

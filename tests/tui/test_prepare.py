@@ -18,11 +18,13 @@ from advisor.files.store import File
 from advisor.running import sessions, starting
 from advisor.running.order import Order, Setup
 from advisor.running.remedy import remedy
+from advisor.tui import words
 from advisor.tui.app import Wizard
 from advisor.tui.live import order
 from advisor.tui.screens.leave import Leave
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings
+from backends.base import Endpoint
 from tests.fakes.hub import Fault, Hub, serve
 from tests.tui import scripted
 from tests.tui.drive import click, drive, press, send, settled, step, text, until
@@ -199,7 +201,7 @@ def test_a_decision_that_fails_is_told() -> None:
     drive(with_backend(Scripted(), configure=unreachable), script)
 
 
-@pytest.mark.parametrize("how", ["x", "escape", "mouse", "ctrl+q"] if FULL else ["escape", "ctrl+q"])
+@pytest.mark.parametrize("how", ["x", "escape", "mouse", "ctrl+q", "ctrl+c"] if FULL else ["ctrl+c", "ctrl+q"])
 def test_cancelled_while_it_loads(how: str) -> None:
     backend = Scripted()
     backend.load_s = 30.0
@@ -219,6 +221,37 @@ def test_cancelled_while_it_loads(how: str) -> None:
     before = time.monotonic()
     drive(with_backend(backend), script)
     assert time.monotonic() - before < 10
+    assert not backend.running
+    assert not sessions.everything()
+
+
+class Silent(Scripted):
+    """Says nothing while it loads, or nothing to the first question, until it is stopped."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def fail(self, stage: str, endpoint: Endpoint) -> None:
+        while stage == self.stage and not self.gone(endpoint):
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("stage", "said"), [("start", "nothing has come for"), ("chat", "no answer for")])
+def test_a_server_that_keeps_still_is_said_to(stage: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "SILENT_S", 0.3)
+    backend = Silent(stage)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await begun(app, pilot)
+        await until(pilot, lambda: said in text(app))
+        assert "Esc stops it" in text(app)
+        assert "advisor logs 26b --follow" in text(app)
+        await press(pilot, "escape")
+        await until(pilot, lambda: app.started is not None and app.started.over)
+        assert step(app) == "summary"
+
+    drive(with_backend(backend), script)
     assert not backend.running
     assert not sessions.everything()
 

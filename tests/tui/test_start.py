@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from advisor.tui import settings
 from advisor.tui.app import Wizard
 from advisor.tui.settings import Settings
 from tests.tui.drive import drive, settled, text
+from tests.tui.terminal import advisor
 from tests.tui.world import services
 
 ROOT = Path(__file__).parents[2]
@@ -146,40 +146,8 @@ def test_the_first_screen_imports_only_itself() -> None:
 # ---- Without a terminal
 
 
-def advisor(*argv: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "advisor", *argv],
-        input=given, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
-
-
 def test_a_pipe_gets_what_to_type() -> None:
     shown = advisor()
     assert shown.returncode == 0
     assert "advisor recommend" in shown.stdout
     assert "\x1b" not in shown.stdout
-
-
-def test_plain_asks_the_same(folder: Path) -> None:
-    shown = advisor("--plain", given="2\ncoding\n3\n16384\n4\nquality\n5\nRTX 4090, 64GB\n6\n1\nq\n")
-    assert shown.returncode == 0, shown.stderr
-    line = "advisor recommend --use-case coding --context 16384 --prefer quality --simulate 'RTX 4090, 64GB'"
-    assert line in shown.stdout
-    assert "nothing can be started here" in shown.stdout
-    assert "vllm: assumed to be current. Does: Gemma 4" in shown.stdout
-    assert "\x1b" not in shown.stdout
-    assert not re.search("[█▓▒▞─━]", shown.stdout), "a screen reader would spell it out"
-
-
-def test_plain_survives_nonsense_and_the_end_of_input(folder: Path) -> None:
-    shown = advisor("--plain", given="9\n2\nknitting\n3\n-5\n4\nboth\n5\nRTX 409O\n")
-    assert shown.returncode == 130
-    assert "Traceback" not in shown.stderr
-    assert "did you mean" in shown.stdout
-
-
-def test_plain_says_the_figures_of_the_shell_line(folder: Path) -> None:
-    shown = advisor("--plain", given="5\nRTX 4090, 64GB\nq\n").stdout
-    found = json.loads(advisor("recommend", "--json", "--simulate", "RTX 4090, 64GB").stdout)["recommendations"][0]
-    assert f"Speed: {found['speed']['decode_tokens_per_s']:.0f} tokens per second" in shown
-    assert found["name"] in shown

@@ -36,6 +36,10 @@ OLLAMA = Availability(
     name="ollama", available=False, why_not="no server answers at 127.0.0.1:11434", hint="start it: ollama serve"
 )
 
+VLLM = Availability(
+    name="vllm", available=True, version="0.32.0", drafter=True, path="/opt/vllm/bin/vllm", reads="checkpoint"
+)
+
 HELD = 0.08
 """Of each memory, what others hold on a machine that somebody works on."""
 

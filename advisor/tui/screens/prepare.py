@@ -145,6 +145,11 @@ that it goes on there the next time. If something fails, the button offers what 
             self.wizard.started.cancel()
             self.look()
 
+    async def interrupt(self) -> bool:
+        under_way = bool(self.check_action("cancel", ()))
+        self.action_cancel()
+        return under_way
+
     async def action_leave(self) -> None:
         """Stop what is under way, and go back."""
         self.action_cancel()
@@ -170,6 +175,8 @@ that it goes on there the next time. If something fails, the button offers what 
             self.loading_since = time.monotonic()
         stages = self.query_one(Stages)
         stages.progress = progress(started, self.loading_since)
+        if not started.over:
+            self.query_one("#facts", Facts).facts = log(started)
         state = f"{started.stage} {started.over} {started.cancelled}"
         if state == self.drawn:
             return
@@ -243,6 +250,11 @@ def drafting(started: Start) -> str:
     return "with its drafter" if setup.model.drafter else f"without a drafter: {setup.drafter_reason}"
 
 
+def log(started: Start) -> tuple[Fact, ...]:
+    """Where to read what a server says while it loads; nothing before there is one."""
+    return (("Log", f"advisor logs {started.claimed.name} --follow"),) if started.claimed else ()
+
+
 def progress(started: Start, loading_since: float) -> Progress:
     """How far it is, for drawing."""
     setup = started.setup
@@ -253,6 +265,6 @@ def progress(started: Start, loading_since: float) -> Progress:
         transfers=tuple(started.transfers.values()),
         loading=started.loading,
         loading_s=now - loading_since if loading_since and started.stage == "loading" else 0.0,
-        silent_s=now - started.moved_at if started.stage == "fetching" else 0.0,
+        silent_s=0.0 if started.cancelled else now - started.moved_at,
         stopped=started.over and started.live is None,
     )

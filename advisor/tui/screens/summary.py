@@ -14,9 +14,9 @@ from textual.widgets import Button, Label, Static
 
 from advisor.errors import AdvisorError
 from advisor.tui import words
-from advisor.tui.aim import ELSEWHERE, EMBEDDED, Aim
+from advisor.tui.aim import EMBEDDED, Aim
 from advisor.tui.background import background
-from advisor.tui.errand import Errand, errand, place, role
+from advisor.tui.errand import Errand, errand, in_the_way, place, role, shortage
 from advisor.tui.state import Answer
 from advisor.tui.step import Step
 from advisor.tui.widgets.drawn import Drawn
@@ -155,7 +155,7 @@ and starts the model on this machine only. **Escape** goes back.
         if answer is None or answer.pick.command != found.command:
             return
         self.show_files(found)
-        obstacle = self.obstacle(answer, found)
+        obstacle = in_the_way(answer, found)
         self.query_one("#facts", Facts).facts = tuple(facts(answer, found, listed, obstacle))
         self.allow(found, obstacle)
         if not listed and found.missing and answer.choice.here:
@@ -171,19 +171,6 @@ and starts the model on this machine only. **Escape** goes back.
         background(
             self, work, lambda found: self.show_errand(found, "as listed today"), group="list", otherwise=unanswered
         )
-
-    def obstacle(self, answer: Answer, found: Errand) -> str:
-        """Why it cannot be started here; empty when it can."""
-        if not answer.choice.here:
-            return ELSEWHERE
-        if answer.pick.backend not in {one.name for one in answer.ranking.machine.backends if one.available}:
-            return f"{answer.pick.backend} is not here: step 3 says how to get it"
-        return shortage(found)
-
-
-def shortage(found: Errand) -> str:
-    """What the disk lacks; empty where it has room."""
-    return "" if found.fits else f"the disk lacks {format_file_size(found.missing - found.free)}"
 
 
 def aim_facts(found: Errand, obstacle: str) -> list[Fact]:

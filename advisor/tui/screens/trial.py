@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -12,6 +13,7 @@ from textual.widgets import Button, Label
 
 from advisor.console.progress import clock
 from advisor.pages.trial_page import verdict_line
+from advisor.tui import words
 from advisor.tui.background import background
 from advisor.tui.step import Step
 from advisor.tui.tryout import KINDS, Tryout, with_drafter
@@ -114,6 +116,11 @@ any time; what was measured until then counts.
             self.wizard.tryout.cancel()
             self.look()
 
+    async def interrupt(self) -> bool:
+        under_way = bool(self.check_action("cancel", ()))
+        self.action_cancel()
+        return under_way
+
     def on_unmount(self) -> None:
         # Whoever goes on, or back, has seen enough.
         if self.wizard.tryout is not None:
@@ -201,6 +208,8 @@ def state(tryout: Tryout) -> str:
         return "ending"
     if tryout.stage:
         return tryout.stage
+    if tryout.now and (silent := words.silence(time.monotonic() - tryout.now.since, "no answer", "x ends the trial")):
+        return silent
     return f"{clock(tryout.left_s)} left at most; it ends sooner where all is clear"
 
 

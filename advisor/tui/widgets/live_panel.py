@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from textual.content import Content
 from textual.reactive import reactive
 
 from advisor.memory.placement import in_words
 from advisor.pages.terminal import rate
+from advisor.tui.figures import Figures
 from advisor.tui.widgets.chart import BRAILLE, plotted
 from advisor.tui.widgets.drawn import Drawn
 from advisor.tui.widgets.shares import in_a_line, shares
@@ -21,25 +21,6 @@ HIGH = 3
 """Lines of the curve."""
 ROOM = 1.15
 """Above what was fastest."""
-
-
-class Figures(NamedTuple):
-    """`rate`: tokens per second, now or of the last answer; `rates`: as they came. `drafts`: in words. Memory in bytes,
-    context in tokens. `expected_*`: as predicted. `trouble`: why nothing is known any more."""
-
-    rate: float | None = None
-    rates: tuple[float, ...] = ()
-    expected_rate: float | None = None
-    positions: tuple[float, ...] = ()
-    accepted: float | None = None
-    drafts: str = ""
-    drafting: float | None = None
-    memory: int | None = None
-    expected_memory: int | None = None
-    context: int = 0
-    context_size: int = 0
-    trouble: str = ""
-    name: str = ""
 
 
 class LivePanel(Drawn):

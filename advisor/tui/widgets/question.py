@@ -15,7 +15,7 @@ class Question(TextArea):
 
     HELP = """
 What you want to ask. **Enter** sends it; **ctrl+j** begins a new line, and text that is pasted keeps its lines.
-**Escape** stops an answer; once nothing comes any more, it goes back.
+**Escape** or **ctrl+c** stops an answer; once nothing comes any more, Escape goes back.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", tooltip="Ask it"),

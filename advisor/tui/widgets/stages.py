@@ -10,6 +10,7 @@ from textual.reactive import reactive
 
 from advisor.console.progress import Transfer, clock
 from advisor.files.store import File
+from advisor.tui import words
 from advisor.tui.errand import place, role
 from advisor.tui.widgets.drawn import Drawn
 from advisor.units import format_file_size, format_rate
@@ -23,8 +24,8 @@ Mark = tuple[str, str]
 
 
 class Progress(NamedTuple):
-    """How far it is. `stage`: 0 deciding, 1 fetching, 2 loading, 3 asking, 4 done. `silent_s`: seconds since the last
-    byte. `stopped`: it was cancelled or failed there."""
+    """How far it is. `stage`: 0 deciding, 1 fetching, 2 loading, 3 asking, 4 done. `silent_s`: seconds since anything
+    came. `stopped`: it was cancelled or failed there."""
 
     stage: int
     files: tuple[File, ...] = ()
@@ -51,7 +52,7 @@ runtime **loads** them, and a **first answer** shows that the drafter really dra
         lines.append(heading(now, 2, "Load", said_of_loading(now)))
         if now.stage == 2 and now.loading is not None and now.loading.size:  # noqa: PLR2004 - as named there
             lines.append(transferred("", now.loading, width))
-        lines.append(heading(now, 3, "First answer", "asking once, to see it draft" if now.stage == 3 else ""))  # noqa: PLR2004
+        lines.append(heading(now, 3, "First answer", said_of_answer(now)))
         return Content("\n").join(lines)
 
 
@@ -72,7 +73,7 @@ def heading(now: Progress, stage: int, name: str, said: str) -> Content:
 
 def said_of_files(now: Progress) -> str:
     if now.stage == 0:
-        return "looking what is needed"
+        return (not now.stopped and words.silence(now.silent_s)) or "looking what is needed"
     if now.stage == 1 and now.silent_s > SILENT_S and not now.stopped:
         return f"nothing has come for {now.silent_s:.0f} s; it is tried again by itself"
     return "" if now.files else "all here"
@@ -81,7 +82,13 @@ def said_of_files(now: Progress) -> str:
 def said_of_loading(now: Progress) -> str:
     if now.stage != 2 or now.stopped:  # noqa: PLR2004
         return ""
-    return f"{now.loading_s:.0f} s" if now.loading_s >= 1 else ""
+    return words.silence(now.silent_s) or (f"{now.loading_s:.0f} s" if now.loading_s >= 1 else "")
+
+
+def said_of_answer(now: Progress) -> str:
+    if now.stage != 3 or now.stopped:  # noqa: PLR2004
+        return ""
+    return words.silence(now.silent_s, "no answer") or "asking once, to see it draft"
 
 
 def files(now: Progress, width: int) -> list[Content]:

@@ -11,7 +11,7 @@ from textual.widgets.markdown import MarkdownFence, MarkdownStream
 from advisor.commands.chat import timings_words
 from advisor.tui.talk import Said
 
-STOPPED, FULL = "stopped", "the context is full"
+STOPPED, FULL = "stopped", "the context is full: ctrl+n begins a new conversation"
 """Ends that are no faults."""
 
 
