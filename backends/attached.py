@@ -14,11 +14,15 @@ import sys
 import threading
 
 GRACE = 2.0
+NOT_STARTED = 127
 
 
 def main() -> None:
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-
+    try:
+        child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"error: {sys.argv[1]} cannot be started: {error.strerror}", file=sys.stderr)
+        sys.exit(NOT_STARTED)
     alone = threading.Event()
 
     def wait() -> None:

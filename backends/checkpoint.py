@@ -10,8 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from advisor.errors import RuntimeFailed
 from advisor.machine import Record
+from backends.base import Model
 
 CONFIG = "config.json"
 TARGETS = {"gemma4": True, "gemma4_text": False, "gemma4_unified": True}
@@ -42,6 +45,20 @@ def local(place: Path) -> Path | None:
     snapshots = shelves.repo_folder(name).glob(f"snapshots/*/{CONFIG}")
     newest = max(snapshots, key=lambda each: each.stat().st_mtime, default=None)
     return newest.parent if newest else None
+
+
+def located(model: Model) -> Model:
+    """The model with the folders that its repositories have here; as it is, where they are not."""
+    return msgspec.structs.replace(
+        model,
+        target=local(model.target) or model.target,
+        drafter=(local(model.drafter) or model.drafter) if model.drafter else None,
+    )
+
+
+def word(place: Path) -> str:
+    """A checkpoint as a command line names it: a repository has slashes on every system."""
+    return str(place) if place.is_absolute() else place.as_posix()
 
 
 def read(folder: Path) -> Config:

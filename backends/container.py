@@ -56,12 +56,12 @@ def chosen(runtime: Runtime, gpus: tuple[Gpu, ...], model: str) -> Container:
         raise NoBackend("neither docker nor podman is here", hint="install one of them, or leave out --container")
     name = image.rpartition(":")[0]
     here = [each for each in images(runs) if HUB.sub("", each).rpartition(":")[0] == HUB.sub("", name)]
-    fitting = [each for each in here if reaches(_version(each), runtime.least(model))]
-    newest = max(fitting, key=lambda each: parts(_version(each)), default=image)
+    fitting = [each for each in here if reaches(version(each), runtime.least(model))]
+    newest = max(fitting, key=lambda each: parts(version(each)), default=image)
     return Container(program=runs, image=newest, here=newest in fitting)
 
 
-def _version(image: str) -> str:
+def version(image: str) -> str:
     """The version in an image's tag; empty for `latest` and the like, of which nobody knows."""
     found = re.match(r"v?(\d+(?:\.\d+)+)", image.rpartition(":")[2])
     return found[1] if found else ""

@@ -13,6 +13,7 @@ from advisor.knowledge.profile import Runtime
 from advisor.machine import Record
 
 PIECES = re.compile(r"\d+")
+SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 
 
 class Installed(Record, frozen=True, kw_only=True):
@@ -57,6 +58,11 @@ def _version(folder: Path, package: str) -> str:
     found = [each.name for each in folder.glob(f"{name}-*.dist-info")]
     versions = [each.removeprefix(f"{name}-").removesuffix(".dist-info") for each in found]
     return max(versions, key=parts, default="")
+
+
+def system() -> str:
+    """This system, as the profiles name it."""
+    return SYSTEMS.get(sys.platform, "linux")
 
 
 def parts(version: str) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ from backends import logs
 SHORT = re.compile(
     r"out of memory|No available memory for the cache|larger than the (?:available|maximum number of tokens).*KV cache"
     r"|is less than (?:desired .PU memory utilization|requested memory for kv)"
-    r"|Not enough memory|bad_alloc|Cannot allocate memory",
+    r"|Not enough memory|Insufficient Memory|bad_alloc|(?:Cannot|can't|Unable to) allocate"
+    r"|greater than the maximum allowed buffer size",
     re.IGNORECASE,
 )
 TAKEN = re.compile(r"address already in use|error while attempting to bind", re.IGNORECASE)
@@ -54,8 +55,8 @@ def explain(name: str, log: Path, code: int | None, *, draft: bool) -> RuntimeFa
             f"{name} met an instruction that this processor does not have (SIGILL)",
             hint="the drafter is not to blame; `-- --dtype float32` avoids it on processors",
         )
+    less = f"a shorter --context{' or --no-drafter' if draft else ''} needs less"
     if SHORT.search(text):
-        less = f"a shorter --context{' or --no-drafter' if draft else ''} needs less"
         return OutOfMemory(f"{name} is out of memory: {said}", hint=less)
     if found := OPTION.search(text):
         return RuntimeFailed(f"{name} refuses an option: {found[1]}", hint=f"update it; {kept}")
@@ -68,6 +69,11 @@ def explain(name: str, log: Path, code: int | None, *, draft: bool) -> RuntimeFa
     ):
         if pattern.search(text):
             return RuntimeFailed(what, hint=hint)
+    if code == -getattr(signal, "SIGKILL", 9):
+        return RuntimeFailed(
+            f"{name} was killed (SIGKILL): by someone, or by the system for want of memory",
+            hint=f"if it was memory: {less}; {kept}",
+        )
     return RuntimeFailed(_ended(name, code) + (f": {said}" if said else ""), hint=kept)
 
 

@@ -1,44 +1,33 @@
 """What the backends share whose server is a program of somebody else's that reads checkpoints.
 
 Each says its command line, where it answers that it is healthy, how it counts, and which lines of its log are the root
-of a failure. "Healthy" is not believed: a first request must be answered before an endpoint is given out.
+of a failure.
 """
 
 from __future__ import annotations
 
 import abc
-import contextlib
 import os
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from advisor.errors import NoBackend, RuntimeFailed
+from advisor.errors import RuntimeFailed, UsageError
 from advisor.knowledge.profile import Runtime
 from advisor.machine import Availability
+from backends import fitness
 from backends.base import UNWATCHED, Backend, Endpoint, LaunchPlan, Model, Options, Stats, Watch
-from backends.installed import find, reaches
+from backends.installed import Installed, find, system
+from backends.readiness import ASK_S
 
 if TYPE_CHECKING:
     import httpx
 
     from advisor.running.client import Client
     from backends.group import Group
-
-SYSTEMS = {"linux": "linux", "darwin": "macos", "win32": "windows"}
-WARM_UP = "Say in one sentence what a drafter does."
-WARM_UP_TOKENS = 24
-WARM_UP_S = 900.0
-"""Seconds that the first answer may take: kernels are compiled for it on some systems."""
-POLL_S = 0.2
-ASK_S = 5.0
-"""For a question about the server itself."""
 
 
 class Served(Backend):
@@ -50,6 +39,9 @@ class Served(Backend):
     """Whether a model is one file, with its drafter inside."""
     secret = ""
     """The environment's variable for the API key; the command line could be read by everybody."""
+    uncounted = ""
+    """Why the server as a whole counts nothing."""
+    version_words: tuple[str, ...] = ("--version",)
 
     def __init__(self) -> None:
         self._running: dict[int, Group] = {}
@@ -65,37 +57,23 @@ class Served(Backend):
 
     def detect(self) -> Availability:
         """By the names of folders: the program's, and its package's."""
-        found, runtime = find(self.runtime), self.runtime
-        install = runtime.install_line(system())
-        if found is None:
-            said, named = os.environ.get(runtime.variable), runtime.variable  # which hides one on the PATH
-            return Availability(
-                name=self.name,
-                available=False,
-                reads="checkpoint",
-                why_not=f"not installed where {named} says: there is no program {said}" if said else "not installed",
-                path=said or None,
-                hint=f"correct or unset {named}; {install} installs it" if said else install,
-                mend=install,
-            )
-        why = runtime.refused.get(found.version, "")
-        if not why and not reaches(found.version, runtime.floor):
-            why = f"{runtime.name} {found.version} is too old for Gemma's drafter: {runtime.floor} is the first"
-        return Availability(
-            name=self.name,
-            available=not why,
-            version=found.version or None,
-            drafter=not why,
-            why_not=why or None,
-            path=str(found.program),
-            hint=f"{install} --upgrade" if why else None,
-            mend=f"{install} --upgrade" if why else None,
-            reads="checkpoint",
+        runtime, found = self.runtime, find(self.runtime)
+        if found is not None:
+            return fitness.present(runtime, found.version, str(found.program))
+        said = os.environ.get(runtime.variable)
+        if not said:
+            return fitness.absent(runtime)
+        # It hides one on the PATH.
+        return fitness.absent(
+            runtime,
+            f"not installed where {runtime.variable} says: there is no program {said}",
+            hint=f"correct or unset {runtime.variable}; {runtime.install_line(system())} installs it",
+            path=said,
         )
 
     def reports(self) -> tuple[tuple[str, ...], ...]:
         found = find(self.runtime)
-        return ((str(found.program), "--version"),) if found else ()
+        return ((str(found.program), *self.version_words),) if found else ()
 
     def refusal(self, model: Model) -> str:
         """As `Backend.refusal`: no GGUF."""
@@ -106,8 +84,12 @@ class Served(Backend):
     # ---- Starting
 
     @abc.abstractmethod
-    def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
-        """Its command line."""
+    def argv(self, by: Installed, model: Model, options: Options) -> tuple[str, ...]:
+        """Its command line.
+
+        Args:
+            by: what runs it; nothing of it need be here.
+        """
 
     def environment(self, model: Model, options: Options) -> dict[str, str]:  # noqa: ARG002
         """What it finds there beside what this process has; a secret is not in it. Default: what is here is used and
@@ -115,7 +97,7 @@ class Served(Backend):
         here = all(each is None or each.exists() for each in (model.target, model.drafter))
         return {"HF_HUB_OFFLINE": "1"} if here else {}
 
-    def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:  # noqa: ARG002
+    def elsewhere(self, by: Installed, model: Model, options: Options) -> dict[str, str]:  # noqa: ARG002
         """What is to be typed on each other host."""
         return {}
 
@@ -123,19 +105,35 @@ class Served(Backend):
         """As `Backend.plan`; a program that is missing is named as it would be on the PATH."""
         from advisor.running import shell  # noqa: PLC0415
 
-        found = find(self.runtime)
-        program = str(found.program) if found else self.runtime.program
-        argv = self.argv(program, model, options)
-        key = f'{self.secret}="$ADVISOR_API_KEY" ' if options.api_key and self.secret and os.name != "nt" else ""
+        usual = Installed(program=Path(self.runtime.program))
+        by = find(self.runtime) or usual
+        argv = self.argv(by, model, options)
         return LaunchPlan(
             backend=self.name,
             model=model,
             options=options,
             argv=argv,
             environment=self.environment(model, options),
-            command=key + shell.quoted(argv),
-            hosts=self.elsewhere(self.runtime.program, model, options),
+            command=self.keyed(options) + shell.quoted(argv),
+            hosts=self.elsewhere(msgspec.structs.replace(usual, version=by.version), model, options),
         )
+
+    def keyed(self, options: Options) -> str:
+        """What a human types before the command, so that the server wants a key; empty where it wants none."""
+        return f'{self.secret}="$ADVISOR_API_KEY" ' if options.api_key and self.secret and os.name != "nt" else ""
+
+    def alone(self, options: Options) -> None:
+        """For servers of one machine, without keys and with one type of cache.
+
+        Raises:
+            UsageError: more is asked for.
+        """
+        if options.hosts:
+            raise UsageError(f"{self.runtime.name} runs on one machine", hint="vLLM divides a model among hosts")
+        if options.kv_type != "f16" or options.api_key:
+            raise UsageError(
+                f"{self.runtime.name} is started with its own type of KV cache and without a key", hint="leave it out"
+            )
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Backend.start`; the pair is checked before, and one request answered after.
@@ -145,11 +143,13 @@ class Served(Backend):
             RuntimeFailed: target and drafter do not belong together, or the server does not come up.
         """
         from advisor.running import sessions  # noqa: PLC0415
+        from backends import checkpoint, readiness  # noqa: PLC0415
         from backends.group import SLOW, Group  # noqa: PLC0415
 
-        self._check(plan.model)
+        fitness.check(self, self.runtime, plan.model)
+        self.check_files(checkpoint.located(plan.model))
         port = plan.options.port or sessions.any_port()
-        plan = self.plan(_located(plan.model), msgspec.structs.replace(plan.options, port=port))
+        plan = self.plan(checkpoint.located(plan.model), msgspec.structs.replace(plan.options, port=port))
         if not sessions.can_bind(port):
             raise RuntimeFailed(
                 f"port {port} is used by another program", hint="give another one with --port, or none for a free one"
@@ -168,8 +168,8 @@ class Served(Backend):
         endpoint = self._endpoint(plan, group.pid, log)
         self._running[group.pid] = group
         try:
-            self._wait_ready(group, plan, watch)
-            self._warm_up(group, plan, endpoint)
+            readiness.healthy(self, group, plan, watch)
+            readiness.answers(self, group, plan, endpoint)
         except BaseException:
             self._running.pop(group.pid, None)
             group.stop()
@@ -195,20 +195,6 @@ class Served(Backend):
         """What the server calls its model."""
         return model.name
 
-    def _check(self, model: Model) -> None:
-        found, runtime = self.detect(), self.runtime
-        if not found.available:
-            raise NoBackend(f"{runtime.name} cannot be used here: {found.why_not}", hint=found.hint or "")
-        if reason := self.refusal(model):
-            raise NoBackend(reason, hint="llama.cpp and the native engine read GGUF files", command="advisor backends")
-        least = runtime.least(model.name)
-        if model.drafter and not reaches(found.version or "", least):
-            raise NoBackend(
-                f"{runtime.name} {found.version} is too old for {model.name} with its drafter: {least} is the first",
-                hint=f"{found.hint or runtime.install_line(system())} --upgrade, or launch with --no-drafter",
-            )
-        self.check_files(_located(model))
-
     def check_files(self, model: Model) -> None:
         """Whether target and drafter belong together.
 
@@ -219,59 +205,9 @@ class Served(Backend):
 
         checkpoint.check(model.target, model.drafter, multimodal=self.multimodal_only)
 
-    def _wait_ready(self, group: Group, plan: LaunchPlan, watch: Watch) -> None:
-        """Wait as long as it lives: compiling and loading take minutes. Another's server that took the port meanwhile
-        answers as well, and then this one ends."""
-        import httpx  # noqa: PLC0415
-
-        from advisor.running.processes import listens  # noqa: PLC0415
-
-        url = f"http://{plan.options.host}:{plan.options.port}"
-        begun = time.monotonic()
-        with httpx.Client(base_url=url, timeout=ASK_S, trust_env=False) as http:
-            while group.alive:
-                with contextlib.suppress(httpx.HTTPError):
-                    if self.ready(http) and listens(group.pid, plan.options.port):
-                        return
-                watch.progress(f"starting {self.runtime.name}", int(time.monotonic() - begun), None)
-                time.sleep(POLL_S)
-        raise self._died(group, plan.model)
-
     def ready(self, http: httpx.Client) -> bool:
         """Whether the server says that it is."""
         return bool(http.get(self.health).is_success)
-
-    def _warm_up(self, group: Group, plan: LaunchPlan, endpoint: Endpoint) -> None:
-        """One short answer: some servers are healthy and die of the first."""
-        from advisor.errors import AdvisorError  # noqa: PLC0415
-
-        # Its client waits as long as a server lives, and this one may be healthy and hang.
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            group.stop()
-
-        limit = threading.Timer(WARM_UP_S, give_up)
-        limit.daemon = True
-        limit.start()
-        try:
-            with self.client(endpoint) as client:
-                list(client.chat([{"role": "user", "content": WARM_UP}], temperature=0, max_tokens=WARM_UP_TOKENS))
-        except AdvisorError as error:
-            if late.is_set():
-                raise RuntimeFailed(
-                    f"{self.runtime.name} is healthy, and gave no first answer in {WARM_UP_S / 60:.0f} minutes",
-                    hint=f"its log is {group.log}",
-                ) from None
-            code = group.ended()
-            if code is None and not self.dying(endpoint):
-                raise RuntimeFailed(
-                    f"{self.runtime.name} answers no request: {error.message}", hint=f"its log is {group.log}"
-                ) from None
-            raise self._died(group, plan.model) from None
-        finally:
-            limit.cancel()
 
     def dying(self, endpoint: Endpoint) -> bool:  # noqa: ARG002
         """Whether a server that still runs has lost its engine. Default: nobody can tell."""
@@ -279,8 +215,20 @@ class Served(Backend):
 
     # ---- While it runs
 
-    @abc.abstractmethod
-    def stats(self, endpoint: Endpoint) -> Stats: ...
+    def stats(self, endpoint: Endpoint) -> Stats:
+        """As `Backend.stats`. Default: nothing but memory.
+
+        Raises:
+            RuntimeFailed: the server does not answer.
+        """
+        self.page(endpoint, self.health)
+        return Stats(predicted_tokens=0, memory_bytes=self.memory_bytes(endpoint), unknown=self.uncounted)
+
+    def memory_bytes(self, endpoint: Endpoint) -> int | None:
+        """What its processes hold in main memory, where they are ours; what is on a GPU is not in it."""
+        from backends.group import memory_bytes  # noqa: PLC0415
+
+        return memory_bytes(endpoint.pid) if endpoint.pid else None
 
     def client(self, endpoint: Endpoint) -> Client:
         """Advisor's client, with the speed by the clock and the drafts by this runtime's counters."""
@@ -325,14 +273,15 @@ class Served(Backend):
 
         group = self._running.get(endpoint.pid or 0)
         if group is not None and (not group.alive or self.dying(endpoint) or group.ended() is not None):
-            return self._died(group, None)
+            return self.died(group, None)
         # Of a server that another advisor started only its log can tell.
         log = endpoint.log
         said = roots.line(logs.tail(log)) if log else ""
         text = f"{self.runtime.name} at {endpoint.base_url} does not answer"
         return RuntimeFailed(f"{text}: {said}" if said else text, hint=f"its log is {log}" if log else "")
 
-    def _died(self, group: Group, model: Model | None) -> RuntimeFailed:
+    def died(self, group: Group, model: Model | None) -> RuntimeFailed:
+        """Why a server ended, or lost its engine; what is left of it is ended."""
         from backends import roots  # noqa: PLC0415
 
         code = group.ended()
@@ -347,22 +296,6 @@ class Served(Backend):
             own.stop()
         elif endpoint.pid:
             group.end(endpoint.pid, *group.SLOW)
-
-
-def system() -> str:
-    """This system, as the profiles name it."""
-    return SYSTEMS.get(sys.platform, "linux")
-
-
-def _located(model: Model) -> Model:
-    """The model with the folders that its repositories have here; as it is, where they are not."""
-    from backends import checkpoint  # noqa: PLC0415
-
-    return msgspec.structs.replace(
-        model,
-        target=checkpoint.local(model.target) or model.target,
-        drafter=(checkpoint.local(model.drafter) or model.drafter) if model.drafter else None,
-    )
 
 
 def _own_log(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from advisor.knowledge.profile import Checkpoint, ModelProfile, Runtime
@@ -12,6 +13,8 @@ HOST_SHARE = 0.75
 """Of main memory that is available or shared with a GPU."""
 CARD_RESERVE = 3 << 29
 """Bytes of each card for activations, graphs and libraries: assumed."""
+CARD_CONTEXT = 1 << 29
+"""Bytes of each card that a program takes before it looks how many are free: assumed."""
 PARALLEL = (1, 2, 4, 8)
 """Over how many cards tensors are divided: heads must come out even."""
 
@@ -53,10 +56,17 @@ def room_for(
     possible = divisions(cards, least)
     for count in possible:
         need = total // (count * hosts) + CARD_RESERVE
-        if all(need <= runtime.card_share * card.memory_total_bytes for card in cards[:count]):
+        if all(need <= share_of(card, runtime) * card.memory_total_bytes for card in cards[:count]):
             return Room(cards=cards[:count], need=need, fits=True)
     most = possible[-1]
     return Room(cards=cards[:most], need=total // (most * hosts) + CARD_RESERVE, fits=False)
+
+
+def share_of(card: Gpu, runtime: Runtime) -> float:
+    """The part of a card's memory that the runtime may take, in whole hundredths: its usual one, or less where other
+    programs use the card. vLLM ends where its part is not free."""
+    free = (card.memory_free_bytes - CARD_CONTEXT) / card.memory_total_bytes
+    return max(0.01, min(runtime.card_share, math.floor(100 * free) / 100))
 
 
 def divisions(cards: Sequence[Gpu], least: int) -> list[int]:

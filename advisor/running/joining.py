@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from advisor.errors import UsageError
 from advisor.knowledge import catalog
 from advisor.knowledge.profile import Runtime
 from advisor.running.order import Order, Setup
-from backends.base import Model, Options, load
-
-if TYPE_CHECKING:
-    from backends.metered import Metered
+from backends.base import Model, Options
 
 
 def server_of(runtime: Runtime) -> str:
@@ -22,7 +18,7 @@ def server_of(runtime: Runtime) -> str:
     Raises:
         UsageError: it is none.
     """
-    from backends.metered import address  # noqa: PLC0415
+    from backends.others import address  # noqa: PLC0415
 
     given = os.environ.get(runtime.address, "") if runtime.address else ""
     return address(given) if given else ""
@@ -38,10 +34,11 @@ def configure(order: Order, runtime: Runtime, server: str, *, strict: bool) -> S
         UsageError: it does not have the model, or what is asked for was decided when it was started.
         RuntimeFailed: it does not answer, or is something else.
     """
+    from backends.others import look  # noqa: PLC0415
+
     _check(order, runtime)
     name = order.model or ""
-    backend = cast("Metered", load(runtime.id))  # those with an address are
-    found = backend.there(server, *_names(name), key=order.api_key) if strict else None
+    found = look(runtime, server, *_names(name), key=order.api_key) if strict else None
     return Setup(
         backend=runtime.id,
         model=Model(

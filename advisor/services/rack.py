@@ -17,7 +17,7 @@ from advisor.knowledge.profile import Checkpoint, ModelProfile, Runtime
 from advisor.machine import Gpu, Machine, Record
 from advisor.memory import footprint
 from advisor.memory.footprint import Shape, Weights
-from advisor.memory.room import CARD_RESERVE, room_for
+from advisor.memory.room import CARD_RESERVE, room_for, share_of
 from advisor.prediction import concurrency, speculation
 from advisor.prediction.constants import constants
 from advisor.prediction.reads import kv_read_bytes
@@ -144,8 +144,8 @@ class Rack(Record, frozen=True, kw_only=True):
     @property
     def cache_bytes(self) -> int:
         """What the cards have left for it."""
-        smallest = min(card.memory_total_bytes for card in self.cards)
-        room = self.runtime.card_share * smallest - CARD_RESERVE
+        smallest = min(share_of(card, self.runtime) * card.memory_total_bytes for card in self.cards)
+        room = smallest - CARD_RESERVE
         return max(0, int(len(self.cards) * room) - self.weights_bytes)
 
     @property

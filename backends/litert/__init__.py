@@ -13,9 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.errors import RuntimeFailed, UsageError
+from advisor.errors import RuntimeFailed
 from advisor.machine import Record
-from backends.base import Endpoint, LaunchPlan, Model, Options, Stats, Verdict
+from backends.base import Endpoint, LaunchPlan, Model, Options, Verdict
+from backends.installed import Installed
 from backends.served import Served
 
 SUFFIX = ".litertlm"
@@ -39,6 +40,7 @@ class LiteRT(Served):
     name = "litert"
     health = "/v1/models"
     one_file = True
+    uncounted = "LiteRT-LM counts no drafts"
     waived: Mapping[str, str] = {
         "start": "LiteRT-LM lists imported models only, and loads the one that a request names",
         "errors": "LiteRT-LM answers malformed requests with pages of HTML",
@@ -54,18 +56,15 @@ class LiteRT(Served):
             return f"LiteRT-LM reads {SUFFIX} files only, and there are some of E2B and E4B"
         return ""
 
-    def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
+    def argv(self, by: Installed, model: Model, options: Options) -> tuple[str, ...]:
         """As `Served.argv`; the model and whether it drafts are in the configuration.
 
         Raises:
             UsageError: what LiteRT-LM cannot do.
         """
-        if options.hosts:
-            raise UsageError("LiteRT-LM runs on one machine", hint="vLLM divides a model among hosts")
-        if options.api_key or options.kv_type != "f16":
-            raise UsageError("LiteRT-LM takes no key and no type of the KV cache", hint="leave it out")
+        self.alone(options)
         where = ("--host", options.host, "--port", str(options.port))
-        return (program, "serve", "--config", str(config_file(model, options)), *where, *options.extra)
+        return (str(by.program), "serve", "--config", str(config_file(model, options)), *where, *options.extra)
 
     def plan(self, model: Model, options: Options) -> LaunchPlan:
         """As `Served.plan`, with the configuration written in the command."""
@@ -146,18 +145,6 @@ class LiteRT(Served):
         said = f"in the benchmark before the start {found.accepted:.0%} of the drafts were accepted{speeds}"
         slower = bool(found.drafting and found.plain and found.drafting < found.plain)
         return Verdict(active=found.accepted > 0, reason=said, slower=slower)
-
-    def stats(self, endpoint: Endpoint) -> Stats:
-        """As `Backend.stats`: nothing but memory.
-
-        Raises:
-            RuntimeFailed: the server does not answer.
-        """
-        from backends.group import memory_bytes  # noqa: PLC0415
-
-        self.page(endpoint, self.health)
-        memory = memory_bytes(endpoint.pid) if endpoint.pid else None
-        return Stats(predicted_tokens=0, memory_bytes=memory, unknown="LiteRT-LM counts no drafts")
 
 
 def processor(options: Options) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import msgspec
 
-from advisor.errors import NoBackend, RuntimeFailed, UsageError
+from advisor.errors import RuntimeFailed, UsageError
 from advisor.knowledge.profile import Runtime
 from advisor.machine import Availability
 from backends.base import UNWATCHED, Endpoint, LaunchPlan, Model, Options, Watch
@@ -43,41 +42,11 @@ class Transformers(Hosted):
 
     def detect(self) -> Availability:
         """By the packages' metadata: importing PyTorch takes seconds."""
-        versions = {name: _version(name) for name in PACKAGES}
-        runtime, version = self.runtime, versions["transformers"]
-        install = runtime.install["usual"]
-        if missing := [name for name, found in versions.items() if not found]:
-            return Availability(
-                name=self.name,
-                available=False,
-                reads="checkpoint",
-                why_not=f"not installed: {' and '.join(missing)}",
-                hint=install,
-                mend=install,
-            )
-        why = self._unfit(version)
-        return Availability(
-            name=self.name,
-            available=not why,
-            version=version,
-            drafter=not why,
-            why_not=why or None,
-            path=sys.executable,
-            hint=install if why else None,
-            mend=install if why else None,
-            reads="checkpoint",
-        )
+        from backends import fitness  # noqa: PLC0415
 
-    def _unfit(self, version: str) -> str:
-        """Why this version cannot run the assistants; empty where it can."""
-        from backends.installed import reaches  # noqa: PLC0415
-
-        runtime = self.runtime
-        if reason := runtime.refused.get(version):
-            return f"Transformers {version} {reason}"
-        if not reaches(version, runtime.floor):
-            return f"Transformers {version} is too old for Gemma's drafters: {runtime.floor} is the first"
-        return ""
+        if missing := [name for name in PACKAGES if not _version(name)]:
+            return fitness.absent(self.runtime, f"not installed: {' and '.join(missing)}")
+        return fitness.present(self.runtime, _version(self.name), sys.executable)
 
     def reports(self) -> tuple[tuple[str, ...], ...]:
         show = "import torch, transformers; print(transformers.__version__); print(torch.__config__.show())"
@@ -99,6 +68,7 @@ class Transformers(Hosted):
             UsageError: the options ask for what it does not do.
         """
         from advisor.running import shell  # noqa: PLC0415
+        from backends import checkpoint  # noqa: PLC0415
 
         if len(options.gpus) > 1:
             raise UsageError(
@@ -113,12 +83,11 @@ class Transformers(Hosted):
         ):
             if asked:
                 raise UsageError(f"the transformers backend has no {option}", hint="leave it out, or use vLLM")
-        drafting = model.drafter is not None and model.draft_tokens != 0
-        target, drafter = _folder(model.target), _folder(model.drafter) if model.drafter and drafting else None
-        argv = [sys.executable, "-P", "-m", "backends.pytorch.server", "--target", str(target)]
-        if drafter is not None:
+        here = checkpoint.located(model)
+        argv = [sys.executable, "-P", "-m", "backends.pytorch.server", "--target", checkpoint.word(here.target)]
+        if here.drafter is not None and model.draft_tokens:
             length = AUTO if model.draft_tokens < 0 else str(model.draft_tokens)
-            argv += ["--drafter", str(drafter), "--draft-tokens", length]
+            argv += ["--drafter", checkpoint.word(here.drafter), "--draft-tokens", length]
         argv += ["--context", str(model.context_tokens), "--name", model.name]
         argv += ["--host", options.host, "--port", str(options.port)]
         if options.threads is not None:
@@ -141,22 +110,11 @@ class Transformers(Hosted):
             NoBackend: it is missing, too old, or does not read such files.
             RuntimeFailed: a checkpoint is not here, or is no Gemma 4, or the drafter is another's.
         """
-        from backends import checkpoint  # noqa: PLC0415
-        from backends.installed import reaches  # noqa: PLC0415
+        from backends import checkpoint, fitness  # noqa: PLC0415
 
-        found, model, runtime = self.detect(), plan.model, self.runtime
-        if not found.available:
-            raise NoBackend(f"Transformers cannot be used here: {found.why_not}", hint=found.hint or "")
-        if reason := self.refusal(model):
-            raise NoBackend(reason, hint="llama.cpp and the native engine read GGUF files", command="advisor backends")
-        least = runtime.least(model.name)
-        if not reaches(found.version or "", least):
-            raise NoBackend(
-                f"Transformers {found.version} is too old for {model.name}: {least} is the first",
-                hint=runtime.install["usual"],
-            )
-        drafter = _folder(model.drafter) if model.drafter else None
-        checkpoint.check(_folder(model.target), drafter)
+        fitness.check(self, self.runtime, plan.model)
+        here = checkpoint.located(plan.model)
+        checkpoint.check(here.target, here.drafter)
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Hosted.start`, in the words of PyTorch where the processor is not up to it."""
@@ -179,13 +137,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _folder(place: Path) -> Path:
-    """Where a checkpoint is, or the repository's name as it is where it is not here yet."""
-    from backends import checkpoint  # noqa: PLC0415
-
-    return checkpoint.local(place) or place
 
 
 def _device(options: Options) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
-from backends import checkpoint
+from backends import checkpoint, roots
 from backends.native.engine import Round
 from backends.native.library import ContextFull
 from backends.native.sampling import GREEDY, Sampling
@@ -254,7 +254,7 @@ def _told(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or roots.SHORT.search(str(error)):
             raise RuntimeFailed(
                 f"{what}: out of memory: {said}", hint="a shorter context or a smaller model needs less"
             ) from error

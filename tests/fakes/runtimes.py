@@ -113,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path != "/v1/chat/completions":
             self.text(404, "<html>not found</html>")
+        elif "dies-silently" in FAULTS:
+            os._exit(0)
         elif "dies-first" in FAULTS:
             self.die()
         elif "hangs" in FAULTS:
@@ -172,10 +174,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for place, word in enumerate(words):
                 time.sleep(PACE_S)
-                if "mid-stream" in FAULTS and place == 30:
+                if {"mid-stream", "mid-stream-0"} & FAULTS and place == 30:
                     print("RuntimeError: CUDA error: an illegal memory access was encountered", file=sys.stderr)
                     sys.stderr.flush()
-                    os._exit(1)
+                    os._exit(0 if "mid-stream-0" in FAULTS else 1)
                 self.event({"object": "chat.completion.chunk", "choices": [self.choice("delta", word, None)]})
             self.event({"object": "chat.completion.chunk", "choices": [self.choice("delta", "", reason)]})
             if (body.get("stream_options") or {}).get("include_usage"):
@@ -209,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
             told = {"num_draft_tokens": drafted, "num_accepted_draft_tokens": accepted, "num_spec_tokens": fake.steps}
             asked = "--per-request-spec-decode-metrics" in fake.flags and fake.steps
             found["metrics"] = {"speculative_decoding": told} if asked else None
-        elif fake.name == "sglang" and (body or {}).get("return_spec_tokens_details"):
+        elif fake.name == "sglang" and (body or {}).get("return_spec_tokens_details") and "no-counts" not in FAULTS:
             told = {"spec_num_proposed_drafts": drafted, "spec_num_correct_drafts": accepted}
             found["sglext"] = {"spec_tokens_details": told}
         elif fake.name == "mlx":
@@ -278,6 +280,11 @@ def fail_at_start() -> None:
         "like `OSError: [Errno 24] Too many open files`.\nValueError: Available memory on node 0 (16.4/20.21 GiB) on "
         "startup is less than desired CPU memory utilization (0.92, 18.6 GiB).",
         "oom": "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`.",
+        "oom-sglang": "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
+        "oom-mlx": "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+        "buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+        "oom-torch": "RuntimeError: [enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)",
         "missing": "pydantic_core ValidationError: Invalid repository ID or local directory specified: 'x'.",
         "ordinary": "AssertionError: All drafting layers should belong to the same kv cache group",
         "sigill": "Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor.",

@@ -8,14 +8,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from advisor.errors import AdvisorError
 from advisor.knowledge import catalog
 from advisor.running import sessions
-from backends.base import Model
+from advisor.running.client import Timings
+from backends.base import Backend, Endpoint, LaunchPlan, Model, Options, load
 from tests.fakes import runtimes
 
 VERSIONS = {"vllm": "0.32.0", "sglang": "0.5.23", "mlx": "0.7.10", "litert": "0.18.1"}
+SERVERS = ("vllm", "sglang", "mlx")
+"""Those that count drafts."""
 HIDDEN, VOCAB = 64, 512
 
 Install = Callable[..., Path]
@@ -104,6 +109,34 @@ def one_file(folder: Path) -> Model:
     file = folder / "tiny.litertlm"
     file.write_bytes(b"LITERTLM")
     return Model(name="tiny", target=file, draft_tokens=1, context_tokens=2048)
+
+
+def readable(name: str, pair: Model, folder: Path) -> Model:
+    """What a runtime reads: the pair, or one file."""
+    return one_file(folder) if name == "litert" else pair
+
+
+def asked(name: str, model: Model, **options) -> tuple[Backend, LaunchPlan]:
+    backend = load(name)
+    return backend, backend.plan(model, Options(**options))
+
+
+def refused(name: str, model: Model, **options) -> AdvisorError:
+    """The error of a start that leaves no process behind."""
+    backend, plan = asked(name, model, **options)
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    with pytest.raises(AdvisorError) as caught:
+        backend.start(plan)
+    left = [each.pid for each in psutil.Process().children(recursive=True) if each.pid not in before]
+    assert not left, "processes are left behind"
+    assert caught.value.message
+    return caught.value
+
+
+def question(backend: Backend, endpoint: Endpoint) -> Timings:
+    with backend.client(endpoint) as client:
+        *_, done = client.chat([{"role": "user", "content": "why"}], temperature=0, max_tokens=40)
+    return done.timings
 
 
 def faults(patch: pytest.MonkeyPatch, *names: str) -> None:

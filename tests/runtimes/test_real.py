@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
-from advisor.errors import RuntimeFailed
+from advisor.cli import cli
+from advisor.errors import OutOfMemory, RuntimeFailed
 from advisor.knowledge import catalog
 from advisor.running import demo, sessions
 from advisor.running.client import Done, Text, joined
@@ -22,6 +22,7 @@ from backends.base import Backend, Endpoint, Model, Options, Watch, load
 from backends.conformance import Bench
 from profiles.demo import checkpoint
 from tests.runtimes.eager import Eager
+from tests.runtimes.spoiled import blank, scrambled
 
 pytest_plugins = ["backends.conformance.plugin"]
 pytestmark = [
@@ -114,21 +115,33 @@ def test_a_drafter_that_knows_nothing_is_counted_as_never_right(backend: Backend
     assert done.timings.draft_n_accepted < 0.1 * done.timings.draft_n
 
 
-def scrambled(source: Path | None, folder: Path) -> Path:
-    """A checkpoint with its weights out of order."""
-    assert source is not None
-    shutil.copytree(source, folder)
-    path = folder / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    begin = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:begin])
-    random = np.random.default_rng(1)
-    for name, each in header.items():
-        if name != "__metadata__":
-            place = slice(*(begin + at for at in each["data_offsets"]))
-            data[place] = random.permutation(np.frombuffer(bytes(data[place]), "<f4")).tobytes()
-    path.write_bytes(data)
-    return folder
+def test_a_drafter_that_is_never_right_is_left_out_where_that_is_wanted(
+    backend: Backend, model: Model, tmp_path: Path
+) -> None:
+    """As a script has it done: started with the drafter, seen to be useless, and started again without."""
+    folder = blank(model.drafter, tmp_path / "blank")
+    words = ["launch", str(model.target), "--drafter", str(folder), "--backend", backend.name, "--detach", "--json"]
+    eager = ["--", "--enforce-eager"] if backend.name == "vllm" else []
+    done = CliRunner().invoke(cli, [*words, "--useless-drafter", "drop", *eager])
+    try:
+        assert done.exception is None, done.output
+        assert "nothing that the drafter proposes is right" in done.stderr
+        told = json.loads(done.stdout)
+        assert told["drafter"]["enabled"] is False
+        assert [each.pid for each in sessions.everything()] == [told["pid"]]
+    finally:
+        for each in sessions.everything():
+            sessions.end(each)
+
+
+def test_memory_that_is_not_there_is_said(backend: Backend, model: Model) -> None:
+    """vLLM asks for its cache at the start."""
+    if backend.name != "vllm":
+        pytest.skip("mlx-vlm asks for memory while it answers")
+    too_much = ("--kv-cache-memory-bytes", str(1 << 50))
+    with pytest.raises(OutOfMemory, match="vLLM is out of memory") as caught:
+        backend.start(backend.plan(model, Options(extra=too_much)))
+    assert "needs less" in caught.value.hint
 
 
 def test_killed_in_mid_stream_it_is_an_error_and_leaves_nothing(backend: Backend, model: Model) -> None:

@@ -17,7 +17,7 @@ from backends.base import Model, Options, load
 from backends.conformance.bench import Bench, children
 from backends.native.depth import AUTO
 from backends.pytorch.drafting import Assistant
-from backends.pytorch.engine import Rounds
+from backends.pytorch.engine import Rounds, _told
 
 GOOD = {"torch": "2.13.0", "transformers": "5.17.0"}
 CARD = Gpu(name="A", vendor="nvidia", index=1, memory_total_bytes=1 << 34, memory_free_bytes=1 << 34)
@@ -223,3 +223,28 @@ def test_length_is_set_where_transformers_looks_and_its_own_schedule_goes_on():
     settings.num_assistant_tokens = 7  # what an answer taught
     assistant.begin(AUTO, sampled=False)
     assert settings.num_assistant_tokens == 7
+
+
+# ---- Failing
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "hint"),
+    [
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore"),
+            "out of memory: CUDA",
+            "shorter context",
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enf", "shorter"),
+        (MemoryError(), "out of memory: MemoryError", "shorter"),
+        (RuntimeError("MPS backend out of memory"), "out of memory: MPS", "shorter"),
+        (ValueError("no such layer"), "PyTorch failed: no such layer", ""),
+    ],
+)
+def test_what_pytorch_raises_is_one_sentence(error: Exception, said: str, hint: str) -> None:
+    with pytest.raises(RuntimeFailed) as caught, _told("PyTorch"):
+        raise error
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert "More" not in caught.value.message

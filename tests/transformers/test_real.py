@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,17 +15,21 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from advisor.cli import cli
 from advisor.errors import RuntimeFailed
-from advisor.running import demo
+from advisor.running import demo, sessions
 from advisor.running.client import Done, Text, joined
 from backends.base import Backend, Endpoint, Model, Options, load
 from backends.native.sampling import Sampling
 from profiles.demo import checkpoint
 from tests.engine.chi_square import alike
+from tests.runtimes.spoiled import blank, scrambled
 
 pytest_plugins = ["backends.conformance.plugin"]
 pytestmark = [
@@ -211,19 +218,9 @@ def test_speed_with_and_without_the_drafter(backend, model, capsys):
     assert found.timings.draft_n and stats.drafter_active
 
 
-def test_random_drafter_is_counted_as_never_right(backend, model, pair, tmp_path):
+def test_a_drafter_that_knows_nothing_is_counted_as_never_right(backend, model, pair, tmp_path):
     """Only its weights are other ones: no configuration tells, the counters do."""
-    import shutil
-
-    from safetensors.numpy import load_file, save_file
-
-    folder = Path(shutil.copytree(pair.drafter, tmp_path / "random"))
-    random = np.random.default_rng(1)
-    weights = load_file(folder / "model.safetensors")
-    mixed = {name: random.permutation(each.reshape(-1)).reshape(each.shape) for name, each in weights.items()}
-    save_file(mixed, folder / "model.safetensors", {"format": "pt"})
-    import msgspec
-
+    folder = scrambled(pair.drafter, tmp_path / "scrambled")
     with served(backend, msgspec.structs.replace(model, drafter=folder)) as endpoint:
         with joined(backend, endpoint) as client:
             *_, done = client.chat([{"role": "user", "content": QUESTIONS[0]}], temperature=0, max_tokens=40)
@@ -232,11 +229,31 @@ def test_random_drafter_is_counted_as_never_right(backend, model, pair, tmp_path
         assert done.timings.draft_n_accepted <= 0.1 * done.timings.draft_n
 
 
+def test_a_drafter_that_is_never_right_is_left_out_where_that_is_wanted(model, pair, tmp_path, monkeypatch):
+    monkeypatch.setenv(sessions.STATE, str(tmp_path / "state"))
+    folder = blank(pair.drafter, tmp_path / "blank")
+    words = ["launch", str(model.target), "--drafter", str(folder), "--backend", "transformers", "--detach", "--json"]
+    done = CliRunner().invoke(cli, [*words, "--useless-drafter", "drop"])
+    try:
+        assert done.exception is None, done.output
+        assert "nothing that the drafter proposes is right" in done.stderr
+        assert json.loads(done.stdout)["drafter"]["enabled"] is False
+    finally:
+        for each in sessions.everything():
+            sessions.end(each)
+
+
+def test_a_port_that_is_taken_is_said(backend, model):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(RuntimeFailed, match=f"port {port} of 127.0.0.1 cannot be used") as caught:
+            backend.start(backend.plan(model, Options(port=port)))
+    assert "--port" in caught.value.hint
+
+
 def test_broken_weights_are_one_sentence(backend, model, pair, tmp_path):
-    import shutil
-
-    import msgspec
-
     folder = Path(shutil.copytree(pair.target, tmp_path / "broken"))
     (folder / "model.safetensors").write_bytes(b"\xff" * 4096)
     with pytest.raises(RuntimeFailed, match=r"the checkpoint in .*broken failed"):
