@@ -25,8 +25,12 @@ class Belief:
         self._right = [0.0] * len(priors)
         self._offered = [0.0] * len(priors)
 
+    def at(self, value: float) -> int:
+        """The class of `value`."""
+        return bisect_right(self._bounds, value)
+
     def of(self, value: float) -> float:
-        at = bisect_right(self._bounds, value)
+        at = self.at(value)
         return (self._right[at] + self._weight * self._priors[at]) / (self._offered[at] + self._weight)
 
     def chain(self) -> list[float]:
@@ -38,7 +42,7 @@ class Belief:
         return found
 
     def note(self, value: float, right: float) -> None:
-        at = bisect_right(self._bounds, value)
+        at = self.at(value)
         self._right[at] = FORGET * self._right[at] + right
         self._offered[at] = FORGET * self._offered[at] + 1
 

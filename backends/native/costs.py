@@ -18,7 +18,7 @@ NOISE, COMMON = 0.01, 0.002
 """Variances, of logarithms: of one measurement, and of what may have changed all costs alike since the one before. What
 changes costs while running is most often a neighbour, which slows all of them."""
 DOUBT, STALENESS = 0.01, 1e-5
-"""Most of a row count's own variance, and what each round adds in which it was not measured."""
+"""Most of a row count's own variance, and what each measurement adds to all of them."""
 LAST = 3
 """First measurements of a row count, of which the least counts."""
 WORTH_PADDING = 0.97

@@ -24,8 +24,8 @@ AUTO = -1
 """A draft length that says: adapt."""
 FADING = 16
 """Rounds after which evidence fades."""
-PLAIN = 8
-"""Of so many plain rounds one is measured: there are many, and they are short."""
+MEASURED = 8
+"""Of so many rounds alike one is measured, and planned for anew: there are many, and they are short."""
 AHEAD = 8
 """Guesses that a draft looks ahead: twice the rows that kernels take together."""
 CONFIDENCES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
@@ -41,8 +41,8 @@ SHORTEST_REST, LONGEST_REST = 4, 256
 """Rounds without a draft between two probes."""
 PROBING = 0.01
 """Share of the time that probes may take: it says how many rounds lie between two. Twice as many after each that was
-wrong, up to `PATIENCE` times; a `HOPE`th after one that was right, since the task may have changed."""
-PATIENCE, HOPE = 4, 4
+wrong, half as many after each that was right, within a `PATIENCE`th and `PATIENCE` times: the task may have changed."""
+PATIENCE = 4
 
 
 class Depth:
@@ -72,15 +72,18 @@ class Depth:
         self._gap = SHORTEST_REST
         self._tokens = self._seconds = 0.0
         self._rounds = self._plain = 0
+        self._stale = True
+        """What is planned from must be found anew."""
+        self._repeats: dict[int, tuple[int, float]] = {}
+        """By the class of a repeated passage: as `repeated`."""
         self.table: list[float] = []
         self.rate = 0.0
 
     def begin(self) -> None:
         """Another answer: what the last ones taught counts for little, and this one is probed soon."""
         self.by_place.begin()
-        self._gap = self._usual
-        self._rest = min(self._rest, self._gap // 2)
-        self.costs.rows = 0
+        self._rest = min(self._rest, max(self._gap, self._usual) // 2)
+        self.costs.rows, self._stale = 0, True
 
     @property
     def _usual(self) -> int:
@@ -89,23 +92,29 @@ class Depth:
 
     def look(self) -> None:
         """Before a round that may draft: what is true of it whatever is drafted."""
+        if not self._stale:
+            return
         self._pass()
+        self._repeats.clear()
+        costs, self._stale = self.costs, False
         if self.step:
             self.places = self.by_place.chain()
-            self.costs.home = self._home()
-        self.table = self.costs.table()
-        self.rate = max(1 / self.costs.seconds[1], self._tokens / self._seconds if self._seconds else 0.0)
+            costs.home = 1 if self._resting else self._home()
+        self.table = costs.table()
+        self.rate = max(1 / costs.seconds[1], self._tokens / self._seconds if self._seconds else 0.0)
 
     def rests(self) -> bool:
         """Whether this is one of the rounds without a drafter that knows how sure it is."""
-        if self.worth >= 0 or self._rest <= 0:
-            return False
-        self._rest -= 1
-        return True
+        if self._resting:
+            self._rest -= 1
+            return True
+        # What was planned for resting holds no longer.
+        self._stale |= self.worth < 0
+        return False
 
-    def neural(self, most: int) -> Adaptive:
-        """The pace of such a drafter."""
-        return Adaptive(self, most)
+    @property
+    def _resting(self) -> bool:
+        return self.worth < 0 and self._rest > 0
 
     def _home(self) -> int:
         """Rows of the length that would give the most tokens per second, were it used from now on."""
@@ -127,16 +136,13 @@ class Depth:
         Args:
             match: tokens that the passage has in common with the end of the text.
         """
-        share = self.by_match.of(match)
-        reached = total = best = 0.0
-        count, reached = 0, 1.0
-        for guesses in range(1, most + 1):
-            reached *= share
-            total += reached
-            gain = total - self.rate * (self.table[guesses] - self.table[0])
-            if gain > best:
-                count, best = guesses, gain
-        return count, best
+        at = self.by_match.at(match)
+        found = self._repeats.get(at)
+        if found is None or found[0] > most:
+            # From plain decoding it is a way there and back: a passage ends soon.
+            back = self.rate * self.costs.change if self.costs.rows == self.costs.home == 1 else 0.0
+            found = self._repeats[at] = self._longest([self.by_match.of(match)] * most, 0.0, gain=-back)
+        return found
 
     def ahead(self, guesses: int, most: int, reached: float) -> tuple[int, float]:
         """How long a draft of `guesses`, which are all right with the probability `reached`, becomes at best, and the
@@ -144,13 +150,18 @@ class Depth:
 
         The time of drafting and verifying is spent in any case.
         """
-        count, best, gain = guesses, 0.0, 0.0
-        places, table, rate = self.places, self.table, self.rate
-        for more in range(guesses, min(most, guesses + AHEAD)):
-            reached *= places[more]
-            gain += reached - rate * (self.step + table[more + 1] - table[more])
+        return self._longest(self.places[guesses : min(most, guesses + AHEAD)], self.step, guesses, reached)
+
+    def _longest(
+        self, shares: list[float], step: float, guesses: int = 0, reached: float = 1.0, gain: float = 0.0
+    ) -> tuple[int, float]:
+        """The same for guesses after these that are right with the probabilities `shares` and take `step` each."""
+        count, best, table, rate = guesses, 0.0, self.table, self.rate
+        for more, share in enumerate(shares, guesses + 1):
+            reached *= share
+            gain += reached - rate * (step + table[more] - table[more - 1])
             if gain > best:
-                count, best = more + 1, gain
+                count, best = more, gain
         return count, best
 
     def record(self, rows: int, seconds: float, tokens: int) -> None:
@@ -163,21 +174,26 @@ class Depth:
         """
         self._rounds += 1
         costs = self.costs
-        if rows == costs.rows == 1 and self._rounds % PLAIN:
+        changed = rows != costs.rows
+        if changed or self._rounds % MEASURED == 0:
+            self._measure(rows, seconds, changed=changed)
+        elif rows == 1:
             self._plain += 1
             return
-        changed = rows != costs.rows
-        if rows > 1 or not changed:
-            # What a change takes was measured in other rounds: it cannot have been all of this one.
-            costs.note(rows, seconds - min(costs.change, seconds / 2) * changed)
-        if self._rounds % FADING == 0:
-            self.by_confidence.fade()
-            self.by_place.fade()
-            self.by_match.fade()
         self._pass()
         self._tokens = FORGET * self._tokens + tokens
         self._seconds = FORGET * self._seconds + costs.of(rows)
         costs.rows = rows
+
+    def _measure(self, rows: int, seconds: float, *, changed: bool) -> None:
+        """One of the rounds that count for those like it."""
+        self._stale = True
+        if rows > 1 or not changed:
+            # What a change takes was measured in other rounds: it cannot have been all of this one.
+            self.costs.note(rows, seconds - min(self.costs.change, seconds / 2) * changed)
+        if self._rounds % FADING == 0:
+            for belief in (self.by_confidence, self.by_place, self.by_match):
+                belief.fade()
 
     def _pass(self) -> None:
         """Count the plain rounds that were not worth a moment each."""
@@ -203,6 +219,7 @@ class Depth:
             self.stepped(steps, seconds)
             spent = steps * self.step
         self._seconds += spent
+        self._stale |= accepted < len(pace.taken)
         for place, confidence in enumerate(pace.taken[: accepted + (not ended)]):
             right = float(place < accepted)
             self.by_confidence.note(confidence, right)
@@ -213,7 +230,7 @@ class Depth:
         self.by_place.untried(len(pace.taken) + (pace.refused is not None))
         plain = self.costs.seconds[1]
         worked = 0.0 if pace.probing else accepted - (self.table[rows - 1] - plain) / plain
-        self._weigh(worked - spent / plain, right=accepted > 0)
+        self._weigh(worked - spent / plain, right=accepted > 0, tried=not pace.probing)
 
     def stepped(self, steps: int, seconds: float) -> None:
         """So many steps of the drafter took so long."""
@@ -222,18 +239,23 @@ class Depth:
         # The first ones build what the later ones use again.
         self.step = follow(self.step, each) if self._steps > LAST else min(self.step or each, each)
 
-    def _weigh(self, gained: float, *, right: bool) -> None:
-        """Whether to go on drafting, or how long to rest after a draft of which the first guess was `right`."""
+    def _weigh(self, gained: float, *, right: bool, tried: bool) -> None:
+        """Whether to go on drafting, or how long to rest after a draft of which the first guess was `right`.
+
+        After one that was `tried` too the next goes on: another number of rows has a price that one would bear alone.
+        """
         rested = self.worth < 0
         self.worth = min(MOST_WORTH, max(LEAST_WORTH, self.worth + WEIGHT * (gained - self.worth)))
         usual = self._usual
         if self.worth >= 0:
             self._gap = usual
         elif rested:
-            wrong = min(max(2 * self._gap, usual), PATIENCE * usual, LONGEST_REST)
-            self._rest = self._gap = usual // HOPE if right else wrong
+            wrong = min(max(2 * self._gap, usual), PATIENCE * usual)
+            self._gap = max(self._gap // 2, usual // PATIENCE) if right else wrong
+            self._rest = 0 if right and tried else self._gap
 
     def judge_repeated(self, match: int, drafted: int, accepted: int) -> None:
         """What the verification of a repeated passage came to."""
+        self._stale = True
         for place in range(min(drafted, accepted + 1)):
             self.by_match.note(match, float(place < accepted))

@@ -64,12 +64,12 @@ class Plan(NamedTuple):
         return [] if self.pace is not None and self.pace.probing else self.draft.tokens
 
 
+PLAIN = Plan()
+
+
 def cores() -> int:
     """Physical cores that this process may use, limits of containers included: more threads slow decoding down."""
     return probe(Local())[0].cores
-
-
-PLAIN = Plan()
 
 
 class Engine:
@@ -255,7 +255,7 @@ class Engine:
 
     def _fixed(self, place: Place, sampler: Sampler, wanted: int, most: int) -> Plan:
         count = min(wanted, most)
-        return Plan(self.drafter.draft(place, Fixed(count), sampler)) if count > 0 and self.has_drafter else Plan()
+        return Plan(self.drafter.draft(place, Fixed(count), sampler)) if count > 0 and self.has_drafter else PLAIN
 
     def _adaptive(self, place: Place, sampler: Sampler, most: int) -> Plan:
         """The draft that promises most: of the drafter, of a passage that repeats itself, or none."""
@@ -267,7 +267,7 @@ class Engine:
             return PLAIN
         depth.look()
         count, gain = depth.repeated(match, most) if at else (0, 0.0)
-        pace = depth.neural(most) if drafts else None
+        pace = Adaptive(depth, most) if drafts else None
         if pace is not None and (not count or depth.ahead(0, most, 1.0)[1] >= gain):
             draft, match = self.drafter.draft(place, pace, sampler), 0
         elif count and self.backup is not None:

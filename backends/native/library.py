@@ -193,7 +193,7 @@ class Model:
         if found is None:
             lib = api()
             buffer = ctypes.create_string_buffer(MAX_PIECE)
-            marks = lib.llama_vocab_get_text(self.vocab, token).decode(errors="replace") in VISIBLE
+            marks = self.text(token) in VISIBLE
             size = lib.llama_token_to_piece(self.vocab, token, buffer, MAX_PIECE, 0, marks)
             found = self._pieces[token] = buffer.raw[: max(0, size)]
         return found

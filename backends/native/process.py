@@ -36,6 +36,8 @@ DEFAULTS = {
 }
 """Environment of the engine where the user's own says nothing else."""
 ALIVE = b'{"alive"'
+LOG = "advisor-native-"
+"""How the names of temporary logs begin."""
 
 
 class Process:
@@ -94,7 +96,7 @@ class Process:
         spawned: Callable[[Process], None] | None = None,
     ) -> Self:
         """Start with a log file of its own in the temporary folder."""
-        handle, name = tempfile.mkstemp(prefix="advisor-native-", suffix=".log")
+        handle, name = tempfile.mkstemp(prefix=LOG, suffix=".log")
         os.close(handle)
         try:
             return cls(argv, Path(name), attached=attached, environment=environment, spawned=spawned)

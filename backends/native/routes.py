@@ -23,7 +23,7 @@ from backends.native.depth import AUTO
 from backends.native.guard import Guard, TooLargeError, read
 from backends.native.replies import Shape, failure, problem, refused
 from backends.native.request import Body
-from backends.native.service import Event, Service, Ticket
+from backends.native.service import Event, Service, Ticket, UnknownModel
 from backends.native.tally import Tally
 from backends.native.text import Piece
 from backends.native.tools import Call
@@ -183,14 +183,10 @@ async def models(request: Request) -> Response:
 
 async def model(request: Request) -> Response:
     service: Service = request.app.state.service
-    name = request.path_params["name"]
-    if name not in (service.name, *service.aliases):
-        return failure(
-            f"the model {name[:80]!r} does not exist; this server has {service.name!r}",
-            404,
-            code="model_not_found",
-            param="model",
-        )
+    try:
+        service.known(request.path_params["name"])
+    except UnknownModel as error:
+        return refused(error)
     return JSONResponse(_model(service))
 
 

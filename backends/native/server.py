@@ -30,6 +30,7 @@ from backends.native.depth import AUTO
 from backends.native.engine import Engine
 from backends.native.guard import loopback
 from backends.native.library import build
+from backends.native.process import LOG
 from backends.native.routes import MOST_BYTES, Limits, application
 from backends.native.service import QUEUE, Service
 
@@ -41,8 +42,6 @@ GRACE = 5.0
 STUCK = 900.0
 """Seconds without progress after which the engine hangs: reading 512 tokens with the largest model on a slow
 processor takes minutes."""
-LOG = "advisor-native-"
-"""How the names of temporary logs begin."""
 BEAT = 1.0
 """Seconds between two signs of life."""
 

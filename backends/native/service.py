@@ -161,6 +161,11 @@ class Service:
     def working(self) -> bool:
         return any(ticket.begun for ticket in self.tickets)
 
+    def known(self, name: str) -> None:
+        """Raises UnknownModel unless `name` means the model that is served."""
+        if name not in (self.name, *self.aliases):
+            raise UnknownModel(f"the model {name[:80]!r} does not exist; this server has {self.name!r}")
+
     def job(self, body: Body, *, chat: bool) -> Job:
         """The job that a request asks for. Slow for a long prompt: not for the event loop.
 
@@ -168,8 +173,8 @@ class Service:
             UnknownModel: it is meant for another model.
             UsageError: it asks for something impossible.
         """
-        if body.model and body.model not in (self.name, *self.aliases):
-            raise UnknownModel(f"the model {body.model[:80]!r} does not exist; this server has {self.name!r}")
+        if body.model:
+            self.known(body.model)
         body.check(chat=chat)
         model = self.engine.target.model
         sampling = body.sampling(model.size)

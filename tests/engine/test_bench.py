@@ -11,17 +11,29 @@ import pytest
 from advisor.knowledge.catalog import load
 from backends.native.engine import Engine
 from tests.bench import engine as bench
+from tests.bench.servers import interval
 from tests.engine.lossless import tokens
 from tests.tools import random_gguf
 
 
 def test_ratios() -> None:
-    assert bench.Bar("x", 1.2, 1.15).line().startswith("ok ")
-    assert bench.Bar("x", 1.1, 1.15).line().startswith("MISS")
+    assert bench.Bar("x", [1.1, 1.2, 1.3], 1.15).line().startswith("ok ")
+    assert bench.Bar("x", [1.1], 1.15).line().startswith("MISS")
+    assert bench.Bar("x", [1.1], 1.15).json()["pairs"] == 1
     one, two = bench.Sum(), bench.Sum()
     one.speeds, two.speeds = [10.0, 20.0, 30.0], [5.0, 5.0, 60.0]
     assert one.gain(two) == 2.0
-    assert bench.against_best({0: two, 3: one, bench.AUTO: two}) == (3, 0.5)
+    found = bench.against_best("x", {0: two, 3: one, bench.AUTO: two})
+    assert (found.what, found.ratio) == ("adaptive / best fixed length (3), x", 0.5)
+
+
+def test_noise_is_told_from_a_miss() -> None:
+    """Of 100 ratios the median's interval has the 40th and the 61st as its ends."""
+    ratios = [0.9 + number / 500 for number in range(100)]
+    assert interval(ratios) == pytest.approx((0.98, 1.018))
+    assert interval([1.0]) == (1.0, 1.0)
+    assert "within the noise" in bench.Bar("x", ratios, 1.01).line()
+    assert "within the noise" not in bench.Bar("x", ratios, 1.05).line()
 
 
 def test_unknown_sections(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from backends.native.belief import Belief
 from backends.native.costs import Costs
 from backends.native.depth import Depth
+from backends.native.pace import Adaptive
 
 MOST = 15
 LINEAR = tuple(0.26 + 0.40 * rows for rows in range(17))
@@ -66,7 +67,7 @@ class World:
     def round(self, text: Text) -> None:
         depth = self.depth
         depth.look()
-        pace = None if depth.rests() else depth.neural(MOST)
+        pace = None if depth.rests() else Adaptive(depth, MOST)
         accepted, drafting, alive = 0, 0.0, True
         while pace is not None and pace.goes_on():
             drafting += self.took(self.step)
@@ -200,6 +201,35 @@ def test_each_answer_is_another_task(machine: str) -> None:
     assert sum(prose) / len(prose) > 0.95
 
 
+@pytest.mark.parametrize("machine", MEASURED)
+def test_guesses_that_hardly_pay(machine: str) -> None:
+    """Near the share of right guesses from which on drafting pays, neither probes nor tries cost much."""
+    costs, step, change = MEASURED[machine]
+    for share in (0.7, 0.75, 0.8, 0.85):
+        text = Text(share, 0.6, places=(share,) * MOST)
+        found = []
+        for seed in range(6):
+            world = Scripted(costs, step, change, seed=seed)
+            world.answer(text)
+            found += [world.answer(text) for _ in range(8)]
+        assert sum(found) / len(found) > 0.965, share
+
+
+def test_a_drafter_that_is_never_right_is_asked_once_an_answer() -> None:
+    costs, step, change = MEASURED["two cores"]
+    world = Scripted(costs, 3 * step, change)
+    text = Text(0, 0, sure=0.5, places=(0.0,) * MOST)
+    for _ in range(4):
+        world.answer(text)
+    asked = 0
+    for _ in range(20):
+        world.depth.begin()
+        for _ in range(95):
+            world.round(text)
+            asked += bool(world.taken)
+    assert 5 <= asked <= 21
+
+
 def test_a_slow_neighbour_changes_all_costs_alike() -> None:
     """The machine is three times slower: soon the lengths are what pays again, those not tried meanwhile included."""
     shares = []
@@ -281,7 +311,7 @@ def test_a_hopeless_guess_is_compared_and_not_verified() -> None:
     world = World(LINEAR, 0.12)
     world.run(Text(0.0, 0, sure=0.01), 400)
     world.depth.look()
-    pace = world.depth.neural(MOST)
+    pace = Adaptive(world.depth, MOST)
     assert pace.goes_on()
     assert pace.takes(0.01)
     assert pace.probing
