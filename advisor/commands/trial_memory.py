@@ -32,21 +32,21 @@ def act(model: str | None, *, forget: bool, export: Path | None, import_: Path |
         new, same = sharing.take_in(import_)
         _say(
             {"imported": new, "of_this_hardware": same},
-            f"{new} measurements are new, {same} of hardware like this",
+            f"{counted(new)} new, {same} of hardware like this",
             as_json,
         )
         return
     wanted = _about(model)
     if forget:
         count = measurements.forget(wanted if model else None)
-        _say({"forgotten": count}, f"{count} measurements were dropped", as_json)
+        _say({"forgotten": count}, f"{counted(count)} dropped", as_json)
         return
     found = [one for one in measurements.recall() if wanted(one)]
     if export is not None:
         from advisor.trials import sharing  # noqa: PLC0415
 
         count = sharing.export(export, found, catalog.load())
-        _say({"exported": count, "file": str(export)}, f"{count} measurements are in {export}", as_json)
+        _say({"exported": count, "file": str(export)}, f"{counted(count)} in {export}", as_json)
         return
     _history(found, as_json=as_json)
 
@@ -73,6 +73,10 @@ def _about(model: str | None) -> Callable[[Measurement], bool]:
     return wanted
 
 
+def counted(number: int) -> str:
+    return f"{number:,} measurement{'s' if number != 1 else ''}"
+
+
 def _say(document: dict[str, object], words: str, as_json: bool) -> None:
     click.echo(msgspec.json.encode(document) if as_json else words)
 
@@ -97,7 +101,7 @@ def _history(found: Iterable[Measurement], *, as_json: bool) -> None:
         click.echo(
             f"{one.date[:10]}  {one.source:<8}  {_subject(one):<34}  {_result(one)}" + (f"  ({note})" if note else "")
         )
-    click.echo(f"{len(shown)} measurements in {measurements.file()}")
+    click.echo(f"{counted(len(shown))} in {measurements.file()}")
 
 
 def _is_result(one: Measurement) -> bool:

@@ -13,6 +13,9 @@ from advisor.money.economics import BreakEven, Economics
 from advisor.pages.chart import Bar, Group, svg
 from advisor.pages.terminal import WIDEST, money, rate, two_digits
 
+TELLING = 10
+"""Times from which a tenth more says nothing."""
+
 
 def show(found: Estimate, reckoned: Economics, console: Console | None = None) -> None:
     """Print what it costs."""
@@ -60,7 +63,10 @@ def show(found: Estimate, reckoned: Economics, console: Console | None = None) -
 
 def compared(ratio: float) -> str:
     """What this machine costs beside a hosted service, of that one's price over this machine's."""
-    return f"{ratio:.2g}x cheaper" if ratio >= 1 else f"{1 / ratio:.2g}x dearer" if ratio else "free there"
+    if not ratio:
+        return "free there"
+    times = max(ratio, 1 / ratio)
+    return f"{two_digits(times) if times >= TELLING else f'{times:.1f}'}x {'cheaper' if ratio >= 1 else 'dearer'}"
 
 
 def hours_in_words(each: BreakEven) -> str:

@@ -43,6 +43,7 @@ ROWS = (1, 2, 4, 8)
 GUESSES, ANSWER = 3, 8
 STEPS_S, STEPS = 8.0, 20
 """Longest that the steps at one depth are timed, and how often each at most."""
+READINGS = 3
 ALL_LAYERS = 99
 ALIKE = 0.02
 """Predictions that differ by less are as good as each other, as a logarithm."""
@@ -77,9 +78,7 @@ def measured(pair: Pair, depths: Sequence[int], *, gpu: bool) -> dict[Key, float
     try:
         engine.warm(GUESSES)
         for depth in depths:
-            began = time.perf_counter()
-            engine.target.prefill(text(depth))
-            found["native", "prompt", depth] = depth / (time.perf_counter() - began)
+            found["native", "prompt", depth] = depth / reading(engine, text(depth))
             for rows, seconds in steps(engine).items():
                 found["native", f"rows {rows}", depth] = 1 / seconds
         spent, drafted = [0.0] * len(Spent._fields), 0
@@ -96,6 +95,16 @@ def measured(pair: Pair, depths: Sequence[int], *, gpu: bool) -> dict[Key, float
 def text(tokens: int) -> list[int]:
     """So many tokens, hardly two of them the same."""
     return [2, *(300 + 7 * place % 5000 for place in range(tokens - 1))]
+
+
+def reading(engine: Engine, prompt: list[int]) -> float:
+    """Seconds of the quickest time: the first one maps pages that later ones find."""
+    times = []
+    for _ in range(READINGS):
+        began = time.perf_counter()
+        engine.target.prefill(prompt)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def steps(engine: Engine) -> dict[int, float]:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from advisor.pages.cost_page import compared
 from tests.launch.conftest import advisor, ask
 
 H100 = ("--simulate", "H100, 64GB")
@@ -84,6 +85,20 @@ def test_no_price_in_another_currency_is_compared() -> None:
 def test_without_a_model_it_is_the_recommendation() -> None:
     found = ask("cost", *H100, "--price-per-hour", "2.10")
     assert found["model"] in ("26b", "31b")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.0, "1.0x cheaper"),
+        (3.04, "3.0x cheaper"),
+        (0.5, "2.0x dearer"),
+        (1 / 1743, "1,700x dearer"),
+        (0, "free there"),
+    ],
+)
+def test_many_times_as_dear_is_told_in_plain_figures(ratio: float, words: str) -> None:
+    assert compared(ratio) == words
 
 
 def test_the_chart_is_a_picture(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def tried(pair: Pair, backend: str, lengths: tuple[int, ...], *, seconds: float 
     other work; with one thread, which waits for no other that something else keeps from working, much less so."""
     order = Order(model=str(pair.target), drafter=pair.drafter, backend=backend, context=2048, threads=1)
     opener = Own(load(backend), launching.configure(order, measured=False))
-    plan = Plan(lengths=lengths, kinds=KINDS, depth_tokens=0, passes=12, seconds=seconds, answer_s=0.5, quick=True)
+    plan = Plan(lengths=lengths, kinds=KINDS, depth_tokens=0, passes=12, seconds=seconds, answer_s=0.25, quick=True)
     trial = Trial(plan)
     for _ in trial.run(opener):
         pass
