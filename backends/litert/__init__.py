@@ -128,7 +128,7 @@ class LiteRT(Served):
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RuntimeFailed(f"LiteRT-LM cannot be benchmarked: {error}") from None
         text = done.stdout
-        failed = re.search(r"Failed to |Traceback|Error:", text) is not None or done.returncode != 0
+        failed = re.search(r"Failed to |Could not |Traceback|Error:", text) is not None or done.returncode != 0
         if failed and _rate(text) is None:
             hint = "this file may hold no drafter: launch with --no-drafter" if drafting else "fetch the file anew"
             raise RuntimeFailed(f"LiteRT-LM does not run {plan.model.target.name}: {roots.line(text)}", hint=hint)

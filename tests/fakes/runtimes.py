@@ -261,7 +261,9 @@ def benchmark(argv: list[str]) -> None:
         print("Traceback (most recent call last):\nRuntimeError: the model has no drafter")
         return
     slow = drafting and "slow-drafter" in FAULTS
-    print(f"Decode Speed: {20.0 if slow else 50.0 if drafting else 30.0} tokens/sec.")
+    speed = 20.0 if slow else 50.0 if drafting else 30.0
+    print("----- Results -----\nPrefill speed:        812.31 tokens/s")
+    print(f"Decode speed:         {speed:.2f} tokens/s\nInit time:            0.4121 s")
     if drafting:
         print("MTP Drafter - Success rate: 0.558642")
 
