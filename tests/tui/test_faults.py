@@ -469,6 +469,22 @@ def test_an_answer_that_stalls_says_for_how_long(watched: list[Stand]) -> None:
     nothing_is_left(stand)
 
 
+def test_a_trial_that_stalls_says_for_how_long(watched: list[Stand]) -> None:
+    _, stand = set_up("trial", "hangs", watched)
+
+    async def script(stand: Stand) -> None:
+        await to_trial(stand)
+        await stand.until(lambda: "no answer for" in stand.shown and "x ends the trial" in stand.shown)
+        await stand.press("ctrl+c")
+        await stand.until(lambda: stand.app.tryout is not None and stand.app.tryout.cancelled)
+        stand.fault.released.set()
+        await stand.until(lambda: "Not enough was measured to say." in stand.shown)
+        await leave_nothing(stand)
+
+    run(stand, script)
+    nothing_is_left(stand)
+
+
 def test_looking_at_a_machine_that_hangs_says_so(watched: list[Stand]) -> None:
     _, stand = set_up("detect", "hangs", watched)
 
