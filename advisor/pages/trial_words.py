@@ -47,10 +47,12 @@ def left_out_line(found: Outlook) -> str:
 def left_out(found: Outlook) -> str:
     lengths = [length_in_words(one) for one in found.lengths]
     parts = [f"length{'s' if len(lengths) > 1 else ''} {listed(lengths)}"] if lengths else []
-    if len(found.cells) <= FEW:
-        return listed([*parts, *found.cells])
-    every = len(found.cells) + len(found.schedule.cells)
-    return listed([*parts, f"{len(found.cells)} of {every} kinds of work"])
+    if 0 < len(found.cells) <= FEW:
+        parts.append(listed(found.cells))
+    elif found.cells:
+        every = len(found.cells) + len(found.schedule.cells)
+        parts.append(f"{len(found.cells)} of {every} kinds of work, short and deep")
+    return "; ".join(parts)
 
 
 def _reason(price: Price) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from advisor.commands.trial import _watch
+from advisor.pages.trial_document import _warnings
 from advisor.pages.trial_words import left_out_line, outlook_line
 from advisor.trials import trial as module
 from advisor.trials.answers import ADAPTS, Answered
@@ -156,6 +158,31 @@ def test_a_slow_start_is_asked_more_often_than_once(clock: Clock) -> None:
         "each draft length takes a start of 60 s: plain and 3 take about 2 minutes; left out: length 1"
     )
     assert "no time for length 1" in left_out_line(trial.outlook)
+    assert any("no time for length 1" in line for line in _warnings(trial))
+
+
+@pytest.mark.parametrize(("per_request", "said"), [(False, 1), (True, 0)])
+def test_the_command_says_it_before_anything_else(
+    clock: Clock, capsys: pytest.CaptureFixture[str], per_request: bool, said: int
+) -> None:
+    """On standard error, as a line that stays; where all is as it was promised, nothing."""
+    server = Scripted(clock, start_s=60, rate=100, reading=2000, gains=GAINS, per_request=per_request)
+    trial = Trial(plan_for(server, quick=True))
+    _watch(trial.run(server), trial.plan)
+    found = capsys.readouterr()
+    assert not found.out
+    assert found.err.count("each draft length takes a start of 60 s: plain and 3 take about 2 minutes") == said
+
+
+def test_where_answers_are_slow_few_kinds_of_work_are_asked_and_the_rest_is_counted(clock: Clock) -> None:
+    server = Scripted(clock, start_s=0, rate=2, reading=50, gains=GAINS, per_request=True)
+    trial = Trial(plan_for(server, quick=False, seconds=300))
+    for _ in trial.run(server):
+        pass
+    assert trial.outlook is not None
+    assert len(trial.race.cells) < 9
+    assert "lengths 1, 2, 4, 5, 6, 7 and 8; 11 of 18 kinds of work" in left_out_line(trial.outlook)
+    assert clock.now < 320
 
 
 def test_no_start_is_begun_for_which_there_is_no_time(clock: Clock) -> None:
