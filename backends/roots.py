@@ -26,7 +26,7 @@ CALM = re.compile(r"^.*\b(?:DEBUG|INFO|WARNING)\b.*\n?", re.MULTILINE)
 NAMED = (
     re.compile(r"Worker failed with error '(?P<said>.+?)'(?:,|$)", re.MULTILINE),
     re.compile(r"(?P<said>Worker proc \S+ died unexpectedly.*)"),
-    re.compile(r"^.*?(?P<said>(?:[A-Za-z_.]*(?:Error|Exception)): .+)$", re.MULTILINE),
+    re.compile(r"^.*?(?P<said>(?:[A-Za-z_.]*(?:Error|Exception)):\s+\S.*)$", re.MULTILINE),
 )
 """Where the root is, the most telling first; later lines repeat it less exactly."""
 
@@ -36,7 +36,7 @@ def line(text: str) -> str:
     text = CALM.sub("", text)
     for pattern in NAMED:
         if found := pattern.search(text):
-            return found["said"].strip()
+            return " ".join(found["said"].split())  # some begin on the line after their name
     return next(reversed(logs.lines(text)), "")
 
 

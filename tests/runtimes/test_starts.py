@@ -125,6 +125,23 @@ def test_an_end_is_a_failure_whatever_its_code(code: int | None, said: str, tmp_
     assert ("needs less" if code == -9 else str(log)) in found.hint
 
 
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "ImportError: \nAutoX requires the library Y.\nPlease restart.\n",
+            "ImportError: AutoX requires the library Y.",
+        ),
+        ("WARNING errors like `OSError: [Errno 24]`\nValueError: too small\nmore\n", "ValueError: too small"),
+        ("INFO a\nall went wrong\nINFO b\n", "all went wrong"),
+        ("", ""),
+    ],
+)
+def test_the_root_line_among_many(log: str, said: str) -> None:
+    """As SGLang and vLLM wrote them here."""
+    assert roots.line(log) == said
+
+
 @pytest.mark.parametrize("name", [*SERVERS, "litert"])
 def test_a_port_that_is_taken(name: str, install: Install, pair: Model, tmp_path: Path) -> None:
     install(name)
