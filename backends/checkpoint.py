@@ -24,12 +24,13 @@ FETCH = "fetch it anew: `hf download REPOSITORY`"
 
 
 class Config(Record, frozen=True, kw_only=True):
-    """What a `config.json` says. `hidden`: the width of the target, or of the target that a drafter is for; 0 where it
-    does not tell."""
+    """What a `config.json` says. `hidden`: the width of the target, or of the target that a drafter is for; `context`:
+    tokens at most. 0 where it does not tell."""
 
     kind: str
     hidden: int
     vocab: int
+    context: int
 
 
 def local(place: Path) -> Path | None:
@@ -81,7 +82,8 @@ def read(folder: Path) -> Config:
     inner: dict[str, Any] = text if isinstance(text, dict) else {}
     kind = str(told.get("model_type", ""))
     hidden = told.get("backbone_hidden_size") if kind in DRAFTERS else inner.get("hidden_size", told.get("hidden_size"))
-    return Config(kind=kind, hidden=_count(hidden), vocab=_count(inner.get("vocab_size", told.get("vocab_size"))))
+    vocab, context = (_count(inner.get(name, told.get(name))) for name in ("vocab_size", "max_position_embeddings"))
+    return Config(kind=kind, hidden=_count(hidden), vocab=vocab, context=context)
 
 
 def _count(value: Any) -> int:

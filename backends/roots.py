@@ -26,6 +26,7 @@ CALM = re.compile(r"^.*\b(?:DEBUG|INFO|WARNING)\b.*\n?", re.MULTILINE)
 NAMED = (
     re.compile(r"Worker failed with error '(?P<said>.+?)'(?:,|$)", re.MULTILINE),
     re.compile(r"(?P<said>Worker proc \S+ died unexpectedly.*)"),
+    re.compile(r"^\s*Value error, (?P<said>.+?)(?: \[type=|$)", re.MULTILINE),
     re.compile(r"^.*?(?P<said>(?:[A-Za-z_.]*(?:Error|Exception)):\s+\S.*)$", re.MULTILINE),
 )
 """Where the root is, the most telling first; later lines repeat it less exactly."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.errors import NothingFits, UsageError, unknown_name
+from advisor.errors import NothingFits, RuntimeFailed, UsageError, unknown_name
 from advisor.hardware import phones
 from advisor.knowledge import catalog
 from advisor.knowledge.profile import Checkpoint, ModelProfile, Runtime
@@ -118,13 +118,23 @@ def _own(order: Order, runtime: Runtime, machine: Machine) -> Setup:
             target=target,
             drafter=None if inside else draft,
             draft_tokens=(order.draft_tokens or DRAFT_TOKENS) if given else 0,
-            context_tokens=order.context or CONTEXT,
+            context_tokens=_context(order, _longest(target) or order.context or CONTEXT, target.name),
         ),
         options=_options(order, Room(cards=cards_of(machine)[: 1 if machine.gpus else 0], need=0, fits=True), runtime),
         drafter_reason="as it was given" if given else "none was given",
         order=order,
         notes=(f"{runtime.name} {runtime.floor} or later: {runtime.install_line(machine.os)}",),
     )
+
+
+def _longest(target: Path) -> int:
+    """Tokens that a checkpoint's context may have; 0 where it does not tell, or is not here."""
+    from backends import checkpoint  # noqa: PLC0415
+
+    try:
+        return checkpoint.read(target).context
+    except RuntimeFailed:
+        return 0
 
 
 def _chosen(order: Order, profile: ModelProfile, runtime: Runtime, machine: Machine) -> tuple[Checkpoint, Room]:

@@ -20,7 +20,7 @@ from advisor.running import launching, starting
 from advisor.running.client import _message, _unmarked
 from advisor.running.order import Order, is_place
 from backends.base import LaunchPlan, Model, load
-from tests.runtimes.conftest import Install
+from tests.runtimes.conftest import Install, written
 
 
 def plan(spec: str, **order) -> LaunchPlan:
@@ -230,3 +230,18 @@ def test_a_report_asks_each_for_its_version_as_it_wants_to_be_asked(
 ) -> None:
     program = install(name)
     assert load(name).reports() == ((str(program), *words),)
+
+
+def test_a_checkpoint_s_own_context_is_not_exceeded(tmp_path: Path) -> None:
+    """Or vLLM ends while it starts."""
+    text = {"hidden_size": 64, "vocab_size": 512, "max_position_embeddings": 2048}
+    folder = written(tmp_path / "short", {"model_type": "gemma4", "text_config": text})
+    machine = parse("RTX 4090, 64GB", catalog.load())
+
+    def context(**order) -> int:
+        asked = Order(machine=machine, model=str(folder), backend="vllm", **order)
+        return launching.configure(asked, strict=False).model.context_tokens
+
+    assert (context(), context(context=512)) == (2048, 512)
+    with pytest.raises(UsageError, match="short takes 1 to 2,048"):
+        context(context=4096)
