@@ -65,7 +65,7 @@ def room_for(
 def share_of(card: Gpu, runtime: Runtime) -> float:
     """The part of a card's memory that the runtime may take, in whole hundredths: its usual one, or less where other
     programs use the card. vLLM ends where its part is not free."""
-    free = (card.memory_free_bytes - CARD_CONTEXT) / card.memory_total_bytes
+    free = (card.memory_free_bytes - CARD_CONTEXT) / max(1, card.memory_total_bytes)
     return max(0.01, min(runtime.card_share, math.floor(100 * free) / 100))
 
 
