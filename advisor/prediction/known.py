@@ -93,20 +93,20 @@ class Known(Record, frozen=True, kw_only=True):
         )
 
     def decided(self, target: FileId, drafter: FileId | None, backend: str) -> Measurement | None:
-        """The choice of the last trial of these files, all work together."""
-        return next(
-            (
-                one
-                for one in reversed(self.found)
-                if one.source == "trial"
-                and one.chosen
-                and not one.kind
-                and one.backend == backend
-                and one.target.same(target)
-                and (drafter is None or one.drafter is None or one.drafter.same(drafter))
-            ),
-            None,
-        )
+        """The choice of the last trial of these files that proved something, or else of the last one; all work
+        together."""
+        chosen = [
+            one
+            for one in self.found
+            if one.source == "trial"
+            and one.chosen
+            and not one.kind
+            and one.backend == backend
+            and one.target.same(target)
+            and (drafter is None or one.drafter is None or one.drafter.same(drafter))
+        ]
+        proven = [one for one in chosen if one.verdict != "unclear"]
+        return next(reversed(proven or chosen), None)
 
 
 def of(machine: Machine) -> Known | None:
@@ -138,9 +138,11 @@ def retired(one: Measurement, machine: Machine) -> str:
 
 
 def _latest(same: list[Measurement]) -> list[Measurement]:
-    """Those of the last trial; one's own before others'."""
+    """Those of the last trial that proved something, or else of the last one; one's own before others'. What was broken
+    off a moment ago takes nothing away from what took a quarter of an hour."""
     own = [one for one in same if one.source == "trial"] or same
-    return [one for one in own if one.date == own[-1].date and one.target.mark == own[-1].target.mark]
+    last = next((one for one in reversed(own) if not one.kind and one.verdict in ("keep", "drop")), own[-1])
+    return [one for one in own if one.date == last.date and one.target.mark == last.target.mark]
 
 
 def _measured(speed: Speed, asked: Question, trial: list[Measurement], at: Callable[[int], float]) -> Speed:

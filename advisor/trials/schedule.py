@@ -69,7 +69,7 @@ def plan_for(opener: Opener, *, quick: bool, drafter: bool = True, seconds: floa
     """The plan of `advisor trial`, or of its `--quick`."""
     kinds = tuple(each.kind for each in prompt_set().kinds)
     if not opener.per_request:
-        lengths: tuple[int, ...] = (PLAIN, USUAL, 1) if quick else tuple(range(LONGEST + 1))
+        lengths: tuple[int, ...] = (PLAIN, 1, USUAL) if quick else tuple(range(LONGEST + 1))
     else:
         lengths = (0, 1, 2, 3, 5) if quick else tuple(range(LONGEST + 1))
     if opener.adapts:

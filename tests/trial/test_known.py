@@ -255,6 +255,18 @@ def test_launch_does_not_heed_what_is_unclear_or_of_another_build(
     assert setup.model.draft_tokens == ADAPTS
 
 
+def test_a_trial_that_proves_nothing_takes_nothing_away_from_one_that_did(state: Path) -> None:
+    """One that was broken off after a minute, say, or was made beside other work; a newer proof does."""
+    remember_demo(5, "keep")
+    remember_demo(0, "unclear", date="2026-11-25T12:00:00Z", tokens_per_s=7.0)
+    assert launching.configure(Order(model="demo", backend="native")).model.draft_tokens == 5
+    told = ask("estimate", "demo", "--backend", "native")
+    assert "measured here on 2026-11-23" in told["drafter"]["reason"]
+    assert told["speed"]["plain_tokens_per_s"] == pytest.approx(30, rel=0.5)
+    remember_demo(0, "drop", date="2026-11-26T12:00:00Z")
+    assert launching.configure(Order(model="demo", backend="native")).model.drafter is None
+
+
 # ---- Cost
 
 
