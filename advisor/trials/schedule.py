@@ -18,6 +18,7 @@ USUAL = 3
 QUICK_S, FULL_S = 50.0, 900.0
 ORDER = (PLAIN, USUAL, ADAPTS, 1, 5, 2, 4, 6, 8, 7)
 """Of lengths: the most telling ones first."""
+QUICK_LENGTHS = (PLAIN, 1, 2, USUAL, 5)
 QUICK_KINDS = ("code", "questions", "summary", "story")
 PASSES_WANTED = 2
 """Where each length is a start: what was asked once proves little."""
@@ -68,10 +69,9 @@ class Schedule(Record, frozen=True, kw_only=True):
 def plan_for(opener: Opener, *, quick: bool, drafter: bool = True, seconds: float | None = None) -> Plan:
     """The plan of `advisor trial`, or of its `--quick`."""
     kinds = tuple(each.kind for each in prompt_set().kinds)
-    if not opener.per_request:
-        lengths: tuple[int, ...] = (PLAIN, 1, USUAL) if quick else tuple(range(LONGEST + 1))
-    else:
-        lengths = (0, 1, 2, 3, 5) if quick else tuple(range(LONGEST + 1))
+    lengths = tuple(range(LONGEST + 1))
+    if quick:
+        lengths = QUICK_LENGTHS if opener.per_request else (PLAIN, 1, USUAL)
     if opener.adapts:
         lengths = (*lengths, ADAPTS)
     return Plan(
@@ -96,11 +96,11 @@ def scheduled(plan: Plan, cells: Sequence[str], price: Price) -> Schedule:
 
 
 def _at_request(plan: Plan, cells: Sequence[str], price: Price) -> Schedule:
-    answers = max(0.0, plan.seconds - price.warm_s) / price.answer_s
-    lengths = ordered(plan.lengths)[: _within(answers / (ROUNDS_WANTED * len(cells)), LEAST_LENGTHS, len(plan.lengths))]
-    number = _within(answers / (ROUNDS_WANTED * len(lengths)), LEAST_CELLS, len(cells))
+    answers = max(0.0, plan.seconds - price.warm_s) / price.answer_s / ROUNDS_WANTED
+    count = _within(answers / len(cells), LEAST_LENGTHS, len(plan.lengths))
+    number = _within(answers / count, LEAST_CELLS, len(cells))
     return Schedule(
-        lengths=_as_in(plan.lengths, lengths), cells=spread(cells, number), turns=1, seconds=plan.seconds, price=price
+        lengths=_first(plan.lengths, count), cells=spread(cells, number), turns=1, seconds=plan.seconds, price=price
     )
 
 
@@ -110,13 +110,12 @@ def _at_start(plan: Plan, cells: Sequence[str], price: Price) -> Schedule:
     number = _within(room / price.answer_s, LEAST_CELLS, len(cells))
     # A start that takes long is asked more often, since another one would cost more.
     turns = _within(min(start, room) / (number * price.answer_s), 1, MOST_TURNS)
-    found = Schedule(lengths=(), cells=spread(cells, number), turns=turns, seconds=plan.seconds, price=price)
-    visit = found.visit_s(number)
+    visit = start + number * turns * price.answer_s
     passes = 1 if turns > 1 else PASSES_WANTED
     count = _within(plan.seconds / (visit * passes), LEAST_LENGTHS, len(plan.lengths))
     return Schedule(
-        lengths=_as_in(plan.lengths, ordered(plan.lengths)[:count]),
-        cells=found.cells,
+        lengths=_first(plan.lengths, count),
+        cells=spread(cells, number),
         turns=turns,
         seconds=max(plan.seconds, visit * min(count, LEAST_LENGTHS)),
         price=price,
@@ -127,8 +126,9 @@ def _within(value: float, least: int, most: int) -> int:
     return min(most, max(least, int(value)))
 
 
-def _as_in(whole: Sequence[int], chosen: Sequence[int]) -> tuple[int, ...]:
-    return tuple(one for one in whole if one in chosen)
+def _first(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+    """So many of the most telling ones, in their own order."""
+    return tuple(one for one in lengths if one in ordered(lengths)[:count])
 
 
 def spread(cells: Sequence[str], number: int) -> tuple[str, ...]:
