@@ -25,6 +25,8 @@ READING, READING_AGAIN = 1 / 15, 1 / 60
 """Shares of all time that reading the text in front of deep prompts may take, once or with each start; else it is
 shorter."""
 LEAST_DEPTH = 256
+NEARLY_ONE = 0.9
+"""Of a visit: what has begun is not given up because it took a little longer than planned."""
 
 
 class Sample(Record, frozen=True, kw_only=True):
@@ -136,14 +138,14 @@ class Trial:
             times: dict[tuple[str, int], dict[int, float]] = {}
             # There and back again: what drifts from visit to visit cancels.
             for length in order if number % 2 == 0 else order[::-1]:
-                if self._has_time_for(length, 1 if times or not number else LEAST_LENGTHS):
+                if self._has_time_for(length, NEARLY_ONE if times or not number else LEAST_LENGTHS):
                     yield from self._visit(opener, length, number, times)
             for (cell, _), found in times.items():
                 yield self._noted(cell, found)
             if not times or self.race.settled:
                 return
 
-    def _has_time_for(self, length: int, visits: int) -> bool:
+    def _has_time_for(self, length: int, visits: float) -> bool:
         """Whether a visit is wanted, and as many as tell something may begin: the first, without which there is nothing
         to compare, always may."""
         if self.outlook is None:
