@@ -200,7 +200,8 @@ class Engine:
         token = sampler.first(first[0])
         sampler.note((token,))
         text = [*prompt, token]
-        self.drafter.begin(text)
+        if draft_tokens:
+            self.drafter.begin(text)
         if draft_tokens == AUTO and self.backup is not None:
             self.backup.begin(text)
         self.depth.begin()

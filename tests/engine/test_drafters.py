@@ -110,6 +110,17 @@ def test_a_model_as_its_own_drafter(assisted: Engine, endless_pair: Pair, length
 
 
 @pytest.mark.engine
+def test_plain_decoding_does_not_bother_the_drafter(assisted: Engine) -> None:
+    """Nothing is read for it, and after that it drafts as before."""
+    assert isinstance(assisted.drafter, Small)
+    tokens(assisted, [2, 300, 301], 3, 8)
+    read = list(assisted.drafter._read)
+    tokens(assisted, [2, 310, 311, 312], 0, 8)
+    assert assisted.drafter._read == read
+    assert tokens(assisted, [2, 310, 311, 312], 3, 8) == tokens(assisted, [2, 310, 311, 312], 0, 8)
+
+
+@pytest.mark.engine
 def test_sampling_with_a_smaller_model(assisted: Engine) -> None:
     sampling = Sampling(1.0, top_k=20, seed=3)
     one, two = (
