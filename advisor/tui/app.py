@@ -29,10 +29,19 @@ from advisor.tui.themes import OWN, colourless, first_theme
 from advisor.tui.widgets.shell_line import ShellLine
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from advisor.tui.aim import Aim
 
 DEBOUNCE_S = 0.06
 """Keys that come faster than this count as one change."""
+
+
+def commands() -> type[Provider]:
+    """What fills the palette, imported when it opens."""
+    from advisor.tui.widgets.options import Commands  # noqa: PLC0415
+
+    return Commands
 
 
 class Wizard(Host):
@@ -48,6 +57,7 @@ class Wizard(Host):
     TITLE = "advisor"
     CSS_PATH = "advisor.tcss"
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "Help", tooltip="What the focused part does, and its keys"),
         Binding("c", "copy_line", "Copy", show=False, tooltip="Copy the command line"),

@@ -74,9 +74,9 @@ def ordered(command: str, world: Services) -> Errand:
     Raises:
         AdvisorError: as `launching.configure`.
     """
+    from advisor.commands.again import order  # noqa: PLC0415 - it imports all that talks to a server
     from advisor.files import store  # noqa: PLC0415
     from advisor.running import repositories  # noqa: PLC0415
-    from advisor.tui.live import order  # noqa: PLC0415 - it imports all that talks to a server
 
     setup = world.outline(order(command))
     files = repositories.entries(setup)

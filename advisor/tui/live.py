@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 
-import msgspec
-
-from advisor.running.order import ADAPTS, Order, Setup, drafts_in
+from advisor.running.order import ADAPTS, Setup
 from advisor.running.sessions import Session
 from advisor.running.starting import Proof
 from advisor.tui.talk import Talk
 from backends.base import Backend
-
-SAME = ("model", "backend", "quant", "context", "drafter", "projector", "force", "kv_type", "parallel", "threads",
-        "gpu_layers", "gpu", "memory", "extra")  # fmt: skip
-"""What an order and the options of `advisor launch` have in common."""
 
 
 @dataclass
@@ -77,38 +70,3 @@ def drafts_in_words(length: int | None) -> str:
     if length == ADAPTS:
         return "as many as pay"
     return f"{length} a round" if length else "none"
-
-
-def order(command: str) -> Order:
-    """What a command line of `advisor launch` orders; it goes on when the wizard is left.
-
-    Raises:
-        UsageError: it is none, such as one of another version.
-    """
-    import click  # noqa: PLC0415
-
-    from advisor.cli import shown_error  # noqa: PLC0415
-    from advisor.commands.launch import command as launch  # noqa: PLC0415
-
-    try:
-        given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
-    except click.ClickException as raised:
-        raise shown_error(raised) from None
-    return Order(
-        **{name: given[name] for name in SAME},
-        use_drafter=not given["no_drafter"],
-        draft_tokens=drafts_in(given["draft_tokens"]),
-        port=given["port"] or 0,
-        detached=True,
-    )
-
-
-def again(session: Session) -> Order:
-    """What starts a session again as it is: with its port, its key and its draft length."""
-    return msgspec.structs.replace(
-        order(session.command),
-        # A server that was there before keeps its own.
-        port=session.port if session.pid else 0,
-        api_key=session.api_key or None,
-        draft_tokens=session.draft_tokens if session.drafter else 0,
-    )

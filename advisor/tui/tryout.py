@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from advisor.commands.again import again
 from advisor.running import sessions, starting
 from advisor.running.order import Order, Setup
 from advisor.trials.answers import ADAPTS, Answered, Asked, Opener
@@ -21,7 +22,7 @@ from advisor.trials.trial import Look, Sample, Stage, Trial
 from advisor.trials.trial_sessions import Own, Running
 from advisor.tui import services
 from advisor.tui.deed import Deed
-from advisor.tui.live import Live, again
+from advisor.tui.live import Live
 
 if TYPE_CHECKING:
     from advisor.pages.trial_document import KindPart

@@ -11,12 +11,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, OptionList
 
+from advisor.commands.again import order
 from advisor.errors import NoBackend
 from advisor.machine import Availability
 from advisor.running import launching
 from advisor.running.order import Order, Setup
 from advisor.tui.app import Wizard
-from advisor.tui.live import order
 from advisor.tui.prospects import prospects
 from advisor.tui.screens.confirm import Confirm
 from advisor.tui.settings import Settings

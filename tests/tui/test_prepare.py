@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
+from advisor.commands.again import order
 from advisor.errors import AdvisorError, DownloadFailed, NoBackend, OutOfMemory, RuntimeFailed
 from advisor.files import store
 from advisor.files.store import File
@@ -20,7 +21,6 @@ from advisor.running.order import Order, Setup
 from advisor.running.remedy import remedy
 from advisor.tui import words
 from advisor.tui.app import Wizard
-from advisor.tui.live import order
 from advisor.tui.screens.leave import Leave
 from advisor.tui.services import Services
 from advisor.tui.settings import Settings

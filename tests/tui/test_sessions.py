@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
+from advisor.commands.again import again, order
 from advisor.running import sessions, starting
 from advisor.running.order import Order, Setup
 from advisor.running.sessions import Session
 from advisor.tui.app import Wizard
-from advisor.tui.live import again, order
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.screens.visit import Visit
 from advisor.tui.settings import Settings
@@ -141,6 +141,20 @@ def test_by_mouse(backend: Scripted) -> None:
     drive(opened(backend), script)
     assert not sessions.living()
     assert not backend.running
+
+
+def test_with_the_last_one_stopped_enter_runs_the_answer_again(backend: Scripted) -> None:
+    begun(backend)
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        await visiting(app, pilot)
+        await press(pilot, "s")
+        await until(pilot, lambda: not app.sessions)
+        await settled(pilot)
+        assert isinstance(app.focused, Forward)
+        assert "Go on" in text(app).splitlines()[-1]
+
+    drive(opened(backend), script)
 
 
 def test_one_of_two_is_stopped_and_the_other_goes_on(backend: Scripted) -> None:

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from textual.pilot import Pilot
 
 from advisor.cli import cli
+from advisor.commands.again import order
 from advisor.hardware import detection
 from advisor.knowledge.catalog import load
 from advisor.running.launching import configure
 from advisor.tui.app import Wizard
-from advisor.tui.live import order
 from advisor.tui.screens.details import Details
 from advisor.tui.screens.help import Help
 from advisor.tui.screens.machine import MachineDialog

@@ -113,6 +113,8 @@ Is the machine not what it says? `m` corrects it, or takes another one.
     def list_sessions(self, found: Sequence[Session]) -> None:
         if self.is_open:
             self.query_one(SessionList).show(found)
+            # With the last one of them, what had the focus is gone.
+            self.call_after_refresh(self.enable_run, not self.query_one(Forward).disabled)
             self.refresh_bindings()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

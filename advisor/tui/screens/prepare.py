@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Button, Label
 
+from advisor.commands.again import order
 from advisor.commands.launch import lines
 from advisor.errors import AdvisorError
 from advisor.running.remedy import Remedy, remedy
-from advisor.tui.live import order
 from advisor.tui.start import Stage, Start
 from advisor.tui.step import Step
 from advisor.tui.widgets.facts import Fact, Facts

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from textual.command import CommandList, CommandPalette
+from textual.command import CommandList, CommandPalette, DiscoveryHit, Hits
+from textual.system_commands import SystemCommandsProvider
 from textual.widgets import OptionList
 
 
@@ -22,6 +23,15 @@ class Options(OptionList):
     def action_page_down(self) -> None:
         if is_laid_out(self):
             super().action_page_down()  # type: ignore[no-untyped-call]
+
+
+class Commands(SystemCommandsProvider):
+    """In the order in which they are offered: by name, as Textual has them, the steps would be in the middle."""
+
+    async def discover(self) -> Hits:
+        for name, said, callback, shown in self.app.get_system_commands(self.screen):
+            if shown:
+                yield DiscoveryHit(name, callback, help=said)
 
 
 class Palette(CommandPalette):
