@@ -43,7 +43,7 @@ class CountingClient(Client):
         self._told = None
         before = self._stats()
         first = last = 0.0
-        for event in super()._stream(path, what, {**self._backend.fields(self._endpoint), **options}):
+        for event in super()._stream(path, what, {**self._backend.fields(self._endpoint, options), **options}):
             if isinstance(event, Text):
                 last = time.perf_counter()
                 first = first or last

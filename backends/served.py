@@ -236,8 +236,9 @@ class Served(Backend):
 
         return CountingClient(self, endpoint)
 
-    def fields(self, endpoint: Endpoint) -> dict[str, Any]:  # noqa: ARG002
-        """What requests need so that replies count drafts. Default: nothing."""
+    def fields(self, endpoint: Endpoint, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """What requests need besides what is asked for: so that replies count drafts, or in this server's words.
+        Default: nothing."""
         return {}
 
     def counted(self, chunk: Mapping[str, Any]) -> tuple[int, int] | None:  # noqa: ARG002

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -42,6 +43,8 @@ class LiteRT(Served):
     one_file = True
     uncounted = "LiteRT-LM counts no drafts"
     waived: Mapping[str, str] = {
+        "chat": "LiteRT-LM takes `max_completion_tokens`, and no `max_tokens`",
+        "stop-strings": "LiteRT-LM takes no stop strings",
         "start": "LiteRT-LM lists imported models only, and loads the one that a request names",
         "errors": "LiteRT-LM answers malformed requests with pages of HTML",
         "context-full": "LiteRT-LM answers malformed requests with pages of HTML",
@@ -133,6 +136,11 @@ class LiteRT(Served):
             hint = "this file may hold no drafter: launch with --no-drafter" if drafting else "fetch the file anew"
             raise RuntimeFailed(f"LiteRT-LM does not run {plan.model.target.name}: {roots.line(text)}", hint=hint)
         return text
+
+    def fields(self, endpoint: Endpoint, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """It knows the limit by its newer name only, and writes to the end without."""
+        limit = asked.get("max_tokens")
+        return {} if limit is None else {"max_completion_tokens": limit}
 
     def drafting(self, endpoint: Endpoint) -> Verdict:
         """By the benchmark before the start: this server counts no drafts."""

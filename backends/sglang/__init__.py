@@ -50,7 +50,7 @@ class Sglang(Metered):
         head = f"{options.hosts[0]}:{DIST_PORT}"
         return ("--nnodes", str(len(options.hosts)), "--node-rank", str(rank), "--dist-init-addr", head)
 
-    def fields(self, endpoint: Endpoint) -> dict[str, Any]:
+    def fields(self, endpoint: Endpoint, asked: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"return_spec_tokens_details": True} if endpoint.drafter else {}
 
     def counted(self, chunk: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -148,10 +148,11 @@ class Handler(BaseHTTPRequestHandler):
         threading.Timer(0.3, lambda: os._exit(0)).start()
 
     def chat(self, body: dict[str, Any], prompt: int) -> None:
-        most = body.get("max_tokens") or self.fake.context - prompt
+        litert = self.fake.name == "litert"  # which knows neither the older name of the limit nor stop strings
+        most = body.get("max_completion_tokens" if litert else "max_tokens") or self.fake.context - prompt
         words, text, reason = [], "", "length"
         for word in WORDS[: min(most, self.fake.context - prompt)]:
-            marks = [mark for mark in body.get("stop") or () if mark in text + word]
+            marks = [mark for mark in body.get("stop") or () if mark in text + word and not litert]
             if marks:
                 rest = (text + word).partition(marks[0])[0][len(text) :]
                 words, reason = [*words, rest], "stop"

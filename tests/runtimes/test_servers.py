@@ -111,6 +111,17 @@ def test_litert_is_benchmarked_before_it_serves(
         backend.stop(endpoint)
 
 
+def test_litert_is_told_how_much_it_may_say(install: Install, tmp_path: Path) -> None:
+    """In the one word for it that it knows."""
+    install("litert")
+    backend, plan = asked("litert", one_file(tmp_path))
+    endpoint = backend.start(plan)
+    try:
+        assert question(backend, endpoint).predicted_n == 40
+    finally:
+        backend.stop(endpoint)
+
+
 def test_litert_without_a_drafter_inside(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install("litert")
     faults(monkeypatch, "no-drafter")
