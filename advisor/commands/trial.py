@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -34,6 +34,9 @@ and `estimate` show it as measured. ctrl-c keeps what was measured until then.
 Exit codes: 0 done, 2 wrong usage, 3 it does not fit, 4 no backend,
 5 a download failed, 6 the runtime failed, 130 interrupted.
 """
+
+ASKED = ("backend", "quant", "context", "drafter")
+"""What may be asked for otherwise than a session was started with."""
 
 
 @click.command(epilog=EPILOG)
@@ -159,8 +162,7 @@ def _measured(order: Order, *, quick: bool, seconds: float | None, plot: Path | 
 
 
 def _running(order: Order) -> tuple[Order, sessions.Session | None]:
-    """The session that MODEL means, and the order for its model."""
-    session = None
+    """The session that MODEL means, and the order that it was started with, as far as nothing else is asked for."""
     if order.model is not None:
         session = sessions.serving(order.model)
     else:
@@ -168,11 +170,15 @@ def _running(order: Order) -> tuple[Order, sessions.Session | None]:
         session = running[0] if len(running) == 1 else None
     if session is None:
         return order, None
-    name = session.model if order.model is None else order.model
-    if name == session.name and name != session.model:
-        name = session.model
-    order = msgspec.structs.replace(order, model=name, backend=order.backend or session.backend)
-    return order, session
+    if not session.command:
+        return msgspec.structs.replace(order, model=session.model, backend=order.backend or session.backend), session
+    from advisor.commands import again  # noqa: PLC0415
+
+    ran = again.order(session.command)
+    asked: dict[str, Any] = {name: getattr(order, name) for name in ASKED if getattr(order, name) is not None}
+    # The drafter is what is tried, however it was started.
+    asked |= {"model": ran.model or session.model, "use_drafter": True, "draft_tokens": None}
+    return msgspec.structs.replace(ran, **asked, port=0, detached=False), session
 
 
 def _usable(session: sessions.Session, setup: Setup, runner: Backend) -> bool:

@@ -10,8 +10,7 @@ import numpy as np
 from tests.engine import random_pair
 from tests.engine.random_pair import Pair, Shape, Writer
 
-WIDE = Shape(width=1024, ffn=4096, heads=4, sliding=(True, True, True, False, True, True))
-PLAIN = Shape(width=512, ffn=2048, heads=4, sliding=(True, True, True, False, True, True))
+SHAPE = Shape(width=512, ffn=2048, heads=4, sliding=(True, True, True, False, True, True))
 LETTER = "a"
 """What the constant pair says, for ever."""
 
@@ -43,8 +42,8 @@ class Constant(Writer):
 def never_right(folder: Path) -> Pair:
     """Random weights in both."""
     pair = Pair(folder / "never.gguf", folder / "never-drafter.gguf")
-    random_pair.write_target(pair.target, WIDE, endless=True)
-    random_pair.write_drafter(pair.drafter, WIDE.width)
+    random_pair.write_target(pair.target, SHAPE, endless=True)
+    random_pair.write_drafter(pair.drafter, SHAPE.width)
     return pair
 
 
@@ -52,6 +51,6 @@ def always_right(folder: Path) -> Pair:
     """Both say the same letter for ever."""
     pair = Pair(folder / "always.gguf", folder / "always-drafter.gguf")
     with mock.patch.object(random_pair, "Writer", Constant):
-        random_pair.write_target(pair.target, PLAIN, endless=True)
-        random_pair.write_drafter(pair.drafter, PLAIN.width)
+        random_pair.write_target(pair.target, SHAPE, endless=True)
+        random_pair.write_drafter(pair.drafter, SHAPE.width)
     return pair

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from advisor.commands.trial import command
+from advisor.commands.trial import _running, command
 from advisor.errors import NoBackend, RuntimeFailed
 from advisor.machine import Availability
 from advisor.pages import trial_page
@@ -114,9 +114,13 @@ def test_llama_server_keeps_one_that_is_always_right(always: Pair, llama_server:
 
 @pytest.mark.engine
 def test_the_command_measures_remembers_and_draws(tmp_path: Path, always: Pair) -> None:
+    """What runs already is used, and goes on."""
     chart = tmp_path / "gain.svg"
-    words = [str(always.target), "--drafter", str(always.drafter), "--backend", "native", "--context", "2048"]
-    found = ask("trial", *words, "--quick", "--minutes", "2", "--plot", str(chart), "--json")
+    drafter = ["--drafter", str(always.drafter)]
+    words = [str(always.target), *drafter, "--backend", "native", "--context", "2048"]
+    name = ask("launch", *words, "--detach")["name"]
+    found = ask("trial", name, *drafter, "--quick", "--minutes", "2", "--plot", str(chart), "--json")
+    assert [each.name for each in sessions.living()] == [name]
     assert found["schema"] == "advisor.trial/1"
     if found["noise"] > BUSY and (found["overall"] is None or found["overall"]["verdict"] == "unclear"):
         pytest.skip("this machine is too busy to measure anything")
@@ -183,12 +187,19 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_nothing_running(store: Path) 
     assert sessions.everything() == []
 
 
-@pytest.mark.engine
-def test_a_session_that_runs_is_used_and_goes_on(state: Path) -> None:
-    launched = ask("launch", "demo", "--detach", "--backend", "native")
-    trial = ask("trial", launched["name"], "--quick", "--minutes", "0.1")
-    assert trial["answers"] > 0
-    assert [each.name for each in sessions.living()] == [launched["name"]]
+@pytest.mark.parametrize("named", ["mine", None])
+def test_a_session_is_tried_as_it_was_started(named: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of somebody's own file, whose name alone nobody knows; what is asked for otherwise holds."""
+    session = sessions.Session(
+        name="mine", status="running", backend="native", model="mine", pid=1, birth="", port=1, since="",
+        command="advisor launch /m/mine.gguf --drafter /m/d.gguf --backend native --draft-tokens 0 --port 1",
+    )  # fmt: skip
+    monkeypatch.setattr(sessions, "serving", lambda _: session)
+    monkeypatch.setattr(sessions, "living", lambda: [session])
+    order, found = _running(Order(model=named, context=512))
+    assert found is session
+    assert order == Order(model="/m/mine.gguf", drafter=Path("/m/d.gguf"), backend="native", context=512)
+    assert _running(Order(model=named, backend="llama.cpp"))[0].backend == "llama.cpp"
 
 
 @pytest.mark.engine
