@@ -206,10 +206,10 @@ def state(tryout: Tryout) -> str:
         return f"{count} answers were compared" if count else ""
     if tryout.cancelled:
         return "ending"
-    if tryout.stage:
-        return tryout.stage
     if tryout.now and (silent := words.silence(time.monotonic() - tryout.now.since, "no answer", "x ends the trial")):
         return silent
+    if tryout.stage:
+        return tryout.stage
     return f"{clock(tryout.left_s)} left at most; it ends sooner where all is clear"
 
 
