@@ -112,9 +112,10 @@ Is the machine not what it says? `m` corrects it, or takes another one.
 
     def list_sessions(self, found: Sequence[Session]) -> None:
         if self.is_open:
-            self.query_one(SessionList).show(found)
-            # With the last one of them, what had the focus is gone.
-            self.call_after_refresh(self.enable_run, not self.query_one(Forward).disabled)
+            listing = self.query_one(SessionList)
+            if listing.has_focus and not found:
+                self.query_one(Forward).focus()
+            listing.show(found)
             self.refresh_bindings()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
