@@ -6,6 +6,7 @@ import shlex
 
 import msgspec
 
+from advisor.errors import UsageError
 from advisor.running.order import Order, drafts_in
 from advisor.running.sessions import Session
 
@@ -22,13 +23,12 @@ def order(command: str) -> Order:
     """
     import click  # noqa: PLC0415
 
-    from advisor.cli import shown_error  # noqa: PLC0415
     from advisor.commands.launch import command as launch  # noqa: PLC0415 - it imports all that talks to a server
 
     try:
         given = launch.make_context("advisor launch", shlex.split(command)[2:]).params
     except click.ClickException as raised:
-        raise shown_error(raised) from None
+        raise UsageError(raised.format_message().rstrip("."), command="advisor launch --help") from None
     return Order(
         **{name: given[name] for name in SAME},
         use_drafter=not given["no_drafter"],
