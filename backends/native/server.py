@@ -44,6 +44,8 @@ STUCK = 900.0
 processor takes minutes."""
 BEAT = 1.0
 """Seconds between two signs of life."""
+BACKLOG = 512
+"""Connections that may wait to be taken."""
 
 
 class Server(uvicorn.Server):
@@ -163,15 +165,18 @@ def key(options: argparse.Namespace) -> str | None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that is bound.
+    """A socket that listens, so that nobody else can take the port while the model loads: who comes meanwhile waits.
 
     Raises:
         RuntimeFailed: the port is taken, or the address is not this machine's.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":
+        # A port whose last connections are still fading out is free; on Windows it would mean that of another server.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         why = error.strerror if isinstance(error, OSError) else str(error)
@@ -243,7 +248,7 @@ def serve(options: argparse.Namespace, describe: Callable[[], Mapping[str, Any]]
         lifespan="off",
         ws="none",
         server_header=False,
-        backlog=512,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(options.grace) + 2,
     )
     server = Server(config)

@@ -18,12 +18,13 @@ import httpx
 import psutil
 import pytest
 
-from advisor.errors import AdvisorError, UsageError
+from advisor.errors import AdvisorError, RuntimeFailed, UsageError
 from advisor.running.client import Client
 from backends.base import Endpoint, Model, Options
 from backends.native import Native, built_for
 from backends.native.guard import Guard, loopback
 from backends.native.routes import Limits, application
+from backends.native.server import listening
 from backends.native.service import Service
 from tests.engine import scripted
 from tests.engine.random_pair import Pair
@@ -284,6 +285,13 @@ def test_what_a_build_computes_on(tmp_path: Path) -> None:
 
 
 # ---- with the real engine in a process of its own
+
+
+def test_a_port_is_taken_before_anything_is_loaded() -> None:
+    """Else two servers that start at once both have it, and one of them dies of that when it has loaded its model."""
+    first = listening("127.0.0.1", 0)
+    with first, pytest.raises(RuntimeFailed, match="cannot be used"):
+        listening("127.0.0.1", first.getsockname()[1])
 
 
 @contextmanager
