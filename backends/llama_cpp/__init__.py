@@ -85,9 +85,13 @@ class LlamaCpp(Backend):
         options = flags.keyed(options)
         program = str(path or binary.PROGRAM)
         known = found.options if found else ()
-        argv = flags.command_line(program, model, options, known, found.devices if found else None)
-        command = flags.quoted(argv, keyed=_key(options) is not None)
-        return LaunchPlan(backend=self.name, model=model, options=options, argv=argv, command=command)
+        devices = found.devices if found else None
+        argv = flags.command_line(program, model, options, known, devices)
+        environment = flags.environment(devices or ())
+        command = flags.quoted(argv, environment, keyed=_key(options) is not None)
+        return LaunchPlan(
+            backend=self.name, model=model, options=options, argv=argv, environment=environment, command=command
+        )
 
     def start(self, plan: LaunchPlan, watch: Watch = UNWATCHED) -> Endpoint:
         """As `Backend.start`; headers and version are checked before anything is started.

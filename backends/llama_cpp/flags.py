@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from advisor.machine import RuntimeDevice
 from advisor.running import shell
 from backends.base import Model, Options
+from backends.ggml import NO_RACES
 from backends.llama_cpp import devices as listed
 
 SECRET = "--api-key"  # noqa: S105 - the name of an option
@@ -115,12 +116,21 @@ def keyed(options: Options) -> Options:
     return msgspec.structs.replace(options, extra=(*before, *after), api_key="".join(key) or None)
 
 
-def quoted(argv: Sequence[str], *, keyed: bool = False) -> str:
+def environment(devices: Collection[RuntimeDevice]) -> dict[str, str]:
+    """What the server finds there beside what this process has, where the user's own says nothing else."""
+    cuda = any(each.name.startswith("CUDA") for each in devices)
+    return {name: value for name, value in NO_RACES.items() if cuda and name not in os.environ}
+
+
+def quoted(argv: Sequence[str], environment: Mapping[str, str], *, keyed: bool = False) -> str:
     """One line for the user's shell.
 
     Args:
         keyed: whether the server wants a key, which the line names and does not show.
     """
     if os.name == "nt":
+        # The command prompt sets no variables for one command.
         return shell.quoted([*argv, SECRET, f"%{KEY}%"] if keyed else argv)
-    return (f'{SECRET_VARIABLE}="${KEY}" ' if keyed else "") + shell.quoted(argv)
+    before = [f'{SECRET_VARIABLE}="${KEY}"'] if keyed else []
+    before += [f"{name}={value}" for name, value in environment.items()]
+    return " ".join([*before, shell.quoted(argv)])

@@ -14,6 +14,7 @@ import psutil
 
 from advisor.errors import RuntimeFailed
 from backends.base import LaunchPlan, Progress
+from backends.ggml import NO_BACKTRACE
 from backends.group import Group
 from backends.llama_cpp import failures
 from backends.llama_cpp.flags import SECRET_VARIABLE
@@ -32,8 +33,7 @@ class Server(Group):
     def __init__(self, plan: LaunchPlan, key: str | None, spawned: Callable[[Server], None]) -> None:
         self.plan = plan
         self.url = f"http://{plan.options.host}:{plan.options.port}"
-        # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
-        environment = {"GGML_NO_BACKTRACE": "1", **({SECRET_VARIABLE: key} if key else {}), **plan.environment}
+        environment = {**NO_BACKTRACE, **({SECRET_VARIABLE: key} if key else {}), **plan.environment}
         super().__init__(
             plan.argv,
             plan.options.log or _own_log(),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from advisor.errors import AdvisorError, RuntimeFailed, UsageError
+from backends.ggml import NO_BACKTRACE, NO_RACES
 from backends.group import GRACE, HELD, end, let_go
 from backends.native import death
 
@@ -27,9 +28,7 @@ FIRST = 300.0
 """The same for the first one: Python and its packages may come from a slow disk."""
 LOOK = 0.5
 DEFAULTS = {
-    # No overlapped kernel launches: with them single rows came out wrong on an H100, and a tenth of the drafts were
-    # accepted instead of nearly all (the races of llama.cpp#23690 and #23825 are of their kind).
-    "GGML_CUDA_PDL": "0",
+    **NO_RACES,
     # Large pages for what is allocated, where Linux gives them to those who ask: repacked weights are walked through
     # for every token, and plain decoding of E2B's shapes took 4 % less.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -64,14 +63,13 @@ class Process:
         held = not attached and os.name == "posix"
         before = [sys.executable, "-I", str(HELD)] if held else []
         # A session of its own: ctrl-c in the terminal reaches us only, and we end the whole group.
-        # No backtrace: on an assertion llama.cpp would start a debugger and keep the user waiting for it.
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
                 [*argv, "--with-parent"] if attached else [*before, *argv],
                 stdin=subprocess.PIPE if attached or held else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**DEFAULTS, **os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
+                env={**DEFAULTS, **os.environ, **NO_BACKTRACE, **(environment or {})},
                 start_new_session=True,
             )
         if spawned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from pathlib import Path
@@ -201,6 +202,19 @@ def test_what_is_remembered_in_main_memory_is_limited_where_the_build_knows_how(
     known = frozenset({"--cache-ram", "--ctx-checkpoints"})
     assert "--cache-ram 3072 --ctx-checkpoints 7" in words(MODEL, options, known)
     assert "cache-ram" not in words(MODEL, options)
+
+
+def test_kernels_on_nvidia_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They computed wrongly on an H100. Who says otherwise is heard, and the printed line does what advisor does."""
+    monkeypatch.delenv("GGML_CUDA_PDL", raising=False)
+    there = flags.environment(CUDA)
+    assert there == {"GGML_CUDA_PDL": "0"}
+    assert flags.environment(()) == {}
+    if os.name == "posix":
+        line = flags.quoted(["llama-server", "a b"], there, keyed=True)
+        assert line == """LLAMA_API_KEY="$ADVISOR_API_KEY" GGML_CUDA_PDL=0 llama-server 'a b'"""
+    monkeypatch.setenv("GGML_CUDA_PDL", "1")
+    assert flags.environment(CUDA) == {}
 
 
 @pytest.mark.parametrize(
