@@ -13,6 +13,7 @@ from advisor.running import sessions
 from advisor.tui.app import Wizard
 from advisor.tui.screens.chat import ChatStep
 from advisor.tui.settings import Settings
+from advisor.tui.widgets import conversation
 from advisor.tui.widgets.question import Question
 from advisor.tui.widgets.turn import Turn
 from tests.tui.drive import Script, drive, press, send, settled, step, text, until
@@ -69,6 +70,30 @@ def test_an_answer_with_its_figures() -> None:
         assert "They want to know" not in shown
 
     talking(script, Scripted())
+
+
+def test_of_a_long_conversation_the_newest_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of turns take longer to lay out than a frame may; the model is told all of them all the same."""
+    monkeypatch.setattr(conversation, "DRAWN", 2)
+    backend = Scripted()
+
+    async def script(app: Wizard, pilot: Pilot[Any]) -> None:
+        for number in range(4):
+            await ask(app, pilot, f"number {number}")
+            await answered(app, pilot)
+        assert [turn.said.question for turn in chat(app).query(Turn)] == ["number 2", "number 3"]
+        assert len(backend.asked[-1]["messages"]) == 7
+        chat(app).conversation.scroll_home(animate=False)
+        await settled(pilot)
+        assert "The first 2 questions are shown no longer" in text(app)
+        app.action_go("trial")
+        await settled(pilot)
+        app.action_go("chat")
+        await settled(pilot)
+        assert len(chat(app).query(Turn)) == 2
+        assert chat(app).conversation.left_out == 2
+
+    talking(script, backend)
 
 
 def test_in_a_narrow_terminal_the_figures_are_one_line() -> None:

@@ -14,6 +14,8 @@ from advisor.tui.widgets.turn import Turn
 HINT = "It answers on this machine, and nothing leaves it. For a start:\nWhich model fits 16 GB?"
 NEAR = 2
 """Lines from the end within which it follows what comes."""
+DRAWN = 40
+"""Turns that are drawn: with hundreds, laying them out takes longer than a frame may."""
 
 
 class Conversation(VerticalScroll):
@@ -26,14 +28,16 @@ class Conversation(VerticalScroll):
         self.scrolled = 0.0
         self.copied = 0
         """Blocks of code that were copied, from the last one back."""
+        self.left_out = 0
+        """Turns at the beginning that are not drawn any more."""
 
     def compose(self) -> ComposeResult:
         yield Label(HINT, id="hint", markup=False)
 
     def resume(self, said: Sequence[Said]) -> None:
         """Show what was said already."""
-        self.query_one("#hint").display = not said
-        self.mount_all([Turn(one) for one in said])
+        self.mount_all([Turn(one) for one in said[-DRAWN:]])
+        self.say(len(said) - len(said[-DRAWN:]), beginning=not said)
         self.scroll_end(animate=False)
         # Whatever makes it longer is followed: why an answer is not whole is laid out some time after its end.
         self.watch(self, "virtual_size", self.grown, init=False)
@@ -41,7 +45,12 @@ class Conversation(VerticalScroll):
     def add(self, said: Said) -> Turn:
         """One more question."""
         turn = Turn(said)
-        self.query_one("#hint").display = False
+        before = self.turns
+        # Whoever has scrolled up is reading some of them.
+        older = before[: max(0, len(before) + 1 - DRAWN)] if self.follows else []
+        for each in older:
+            each.remove()
+        self.say(self.left_out + len(older))
         self.mount(turn)
         self.copied = 0
         self.follow()
@@ -56,7 +65,15 @@ class Conversation(VerticalScroll):
     async def clear(self) -> None:
         """Nothing was said."""
         await self.query(Turn).remove()
-        self.query_one("#hint").display = True
+        self.say(0, beginning=True)
+
+    def say(self, left_out: int, *, beginning: bool = False) -> None:
+        """What stands above the turns."""
+        self.left_out = left_out
+        hint = self.query_one("#hint", Label)
+        hint.display = beginning or left_out > 0
+        earlier = "The first question is" if left_out == 1 else f"The first {left_out} questions are"
+        hint.update(HINT if beginning else f"{earlier} shown no longer; the model still reads all.")
 
     @property
     def turns(self) -> list[Turn]:
