@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from backends.base import Model, Options
+from backends.ggml import NO_RACES
 from backends.native import Native
 from backends.native.depth import AUTO
 from tests.engine.random_pair import Pair
@@ -60,7 +62,10 @@ def llama_server(program: Path, pair: Pair, drafts: int, threads: int) -> Iterat
         argv += ["--model-draft", str(pair.drafter), "--spec-type", "draft-mtp", "--spec-draft-n-max", str(drafts)]
         argv += ["--spec-draft-threads", str(threads)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        environment = {**NO_RACES, **os.environ}
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
         url = f"http://127.0.0.1:{port}"
         try:
             until = time.monotonic() + WAIT
